@@ -1,0 +1,218 @@
+"""Settings as the policy reads them: complete, in integers, looked up fast.
+
+`rules_from` is the one place where settings cross over. A limit is a share of time in parts per
+million (`period_limit_ppm`; 1 % is 10,000): fractions of a percent hold, and every comparison is
+one of integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Memcg, MemcgKeys, overlay
+
+__all__ = ["CgroupRule", "MemcgRules", "Rules", "rules_for", "rules_from"]
+
+_US_PER_SEC = 1_000_000
+_US_PER_MS = 1_000
+_PPM_PER_PERCENT = 10_000
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class MemcgRules:
+    """What holds for one cgroup on one node.
+
+    Args:
+        disabled: Neither age nor evict.
+        swap: Anonymous memory may go too.
+        swappiness_max: Upper bound of the computed swappiness, of 200.
+        period_us: Time between turns.
+        period_limit_ppm: Stall, per million of the period, over which a turn is skipped.
+        eviction_limit_ppm: Stall, per million of a window, over which an eviction stops.
+        aging_count_min: Periods that memory is untouched before it is cold.
+        floor_bytes: Never take the cgroup below this.
+        floor_ppm: Nor below this share, per million, of its limit.
+    """
+
+    disabled: bool
+    swap: bool
+    swappiness_max: int
+    period_us: int
+    period_limit_ppm: int
+    eviction_limit_ppm: int
+    aging_count_min: int
+    floor_bytes: int = 0
+    floor_ppm: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupRule:
+    """One entry for a cgroup; `rules` has the base filled in where the entry says nothing.
+
+    Args:
+        path: As the kernel writes it.
+        numa: Nodes that it speaks of; empty means all that no other entry of this path names.
+        no_subdir: It speaks of this cgroup alone, not of those below.
+        rules: What holds there.
+    """
+
+    path: str
+    numa: frozenset[int]
+    no_subdir: bool
+    rules: MemcgRules
+
+
+@dataclass(slots=True)
+class _Pick:
+    """What the entries of one path say: for the nodes that they name, and for the rest."""
+
+    by_node: dict[int, MemcgRules] = field(default_factory=dict)
+    rest: MemcgRules | None = None
+
+    def add(self, rule: CgroupRule) -> None:
+        """Take in one more entry; of two that name a node, the first one keeps it."""
+        for node in rule.numa:
+            self.by_node.setdefault(node, rule.rules)
+        if not rule.numa and self.rest is None:
+            self.rest = rule.rules
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Everything that the policy goes by, at one revision.
+
+    Args:
+        base: What holds where no entry matches.
+        cgroups: The entries.
+        system_limit_ppm: Stall of the whole guest, per million of a window, that stops work.
+        window_us: Length of the sliding window.
+        resume_quiet: A cgroup's own stall pauses it for a quiet window, not until its next period.
+        reclaim_without_mglru: Use memory.reclaim where the multi-gen LRU is missing.
+        reclaim_ppm_per_period: Share of memory.current that it takes, per million.
+        beside_others: Work although somebody else reclaims in this guest.
+        log_level: The least important that reaches the journal.
+        decisions_kept: Length of the decision log.
+        revision: Grows by one with each change.
+        here: The entries by path; `rules_for` reads it for the cgroup itself.
+        below: Those that speak of what is below too; `rules_for` reads it on the way up.
+    """
+
+    base: MemcgRules
+    cgroups: tuple[CgroupRule, ...] = ()
+    system_limit_ppm: int = 100_000
+    window_us: int = 1_000_000
+    resume_quiet: bool = False
+    reclaim_without_mglru: bool = False
+    reclaim_ppm_per_period: int = 20_000
+    beside_others: bool = False
+    log_level: str = "info"
+    decisions_kept: int = 4096
+    revision: int = 1
+    here: dict[str, _Pick] = field(init=False, repr=False, compare=False)
+    below: dict[str, _Pick] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Index the entries by path: a turn looks up every cgroup of the guest."""
+        here: dict[str, _Pick] = {}
+        below: dict[str, _Pick] = {}
+        for rule in sorted(self.cgroups, key=_node_list):
+            here.setdefault(rule.path, _Pick()).add(rule)
+            if not rule.no_subdir:
+                below.setdefault(rule.path, _Pick()).add(rule)
+        object.__setattr__(self, "here", here)
+        object.__setattr__(self, "below", below)
+
+
+def rules_for(rules: Rules, path: str, node: int) -> MemcgRules:
+    """Find what holds for a cgroup on a node: the nearest entry upwards, or the base.
+
+    At each level an entry that names the node comes before the one that names none. An entry with
+    `no_subdir` is seen only at its own path. A node that no entry names falls back to the base.
+    """
+    picks = rules.here
+    while True:
+        pick = picks.get(path)
+        if pick is not None:
+            found = pick.by_node.get(node) or pick.rest
+            if found is not None:
+                return found
+        if path in {"/", ""}:
+            return rules.base
+        path = path[: path.rfind("/")] or "/"
+        picks = rules.below
+
+
+def rules_from(config: Config, revision: int = 1) -> Rules:
+    """Cross over from settings to rules; what `config` does not say is the default."""
+    whole = overlay(DEFAULTS, config)
+    pressure, reclaim, log = whole.pressure, whole.reclaim, whole.log
+    base = _base_from(whole.memcg)
+    return Rules(
+        base=base,
+        cgroups=tuple(_cgroup_from(entry, base) for entry in whole.memcg.cgroup),
+        system_limit_ppm=_ppm(_said(pressure.system_psi_percent_limit)),
+        window_us=_said(pressure.window_ms) * _US_PER_MS,
+        resume_quiet=pressure.resume == "quiet",
+        reclaim_without_mglru=reclaim.without_mglru == "memory.reclaim",
+        reclaim_ppm_per_period=_ppm(_said(reclaim.percent_per_period)),
+        beside_others=_said(reclaim.beside_others),
+        log_level=_said(log.level),
+        decisions_kept=_said(log.decisions),
+        revision=revision,
+    )
+
+
+def _base_from(memcg: Memcg) -> MemcgRules:
+    return MemcgRules(
+        disabled=_said(memcg.disabled),
+        swap=_said(memcg.swap),
+        swappiness_max=_said(memcg.swappiness_max),
+        period_us=_said(memcg.period_secs) * _US_PER_SEC,
+        period_limit_ppm=_ppm(_said(memcg.period_psi_percent_limit)),
+        eviction_limit_ppm=_ppm(_said(memcg.eviction_psi_percent_limit)),
+        aging_count_min=_said(memcg.eviction_run_aging_count_min),
+    )
+
+
+def _cgroup_from(entry: CgroupEntry, base: MemcgRules) -> CgroupRule:
+    rules = MemcgRules(
+        disabled=_or(entry.disabled, base.disabled),
+        swap=_or(entry.swap, base.swap),
+        swappiness_max=_or(entry.swappiness_max, base.swappiness_max),
+        period_us=_us(entry, base),
+        period_limit_ppm=_ppm_or(entry.period_psi_percent_limit, base.period_limit_ppm),
+        eviction_limit_ppm=_ppm_or(entry.eviction_psi_percent_limit, base.eviction_limit_ppm),
+        aging_count_min=_or(entry.eviction_run_aging_count_min, base.aging_count_min),
+        floor_bytes=_or(entry.floor_bytes, base.floor_bytes),
+        floor_ppm=_ppm_or(entry.floor_percent, base.floor_ppm),
+    )
+    return CgroupRule(entry.path, frozenset(entry.numa), bool(entry.no_subdir), rules)
+
+
+def _us(keys: MemcgKeys, base: MemcgRules) -> int:
+    return base.period_us if keys.period_secs is None else keys.period_secs * _US_PER_SEC
+
+
+def _ppm(percent: float) -> int:
+    return round(percent * _PPM_PER_PERCENT)
+
+
+def _ppm_or(percent: float | None, otherwise: int) -> int:
+    return otherwise if percent is None else _ppm(percent)
+
+
+def _or(value: _Value | None, otherwise: _Value) -> _Value:
+    return otherwise if value is None else value
+
+
+def _said(value: _Value | None) -> _Value:
+    if value is None:  # DEFAULTS says every key; a test holds it to that
+        raise ValueError("a setting has no default")
+    return value
+
+
+def _node_list(rule: CgroupRule) -> list[int]:
+    return sorted(rule.numa)

@@ -1,0 +1,322 @@
+"""Settings as operators write them: one struct for each TOML table.
+
+Every key may be left out. `None` means "this layer does not say it", so that layers can be laid
+over one another; `DEFAULTS` says everything. Values are checked while they are decoded, whether they
+come from a file or off a socket. Past `memreact.rules.rules_from` nobody checks again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias, TypeVar
+
+from msgspec import Meta, Struct
+from msgspec.structs import asdict, force_setattr, replace
+
+__all__ = [
+    "DEFAULTS",
+    "LEFT_ALONE",
+    "SECS_MAX",
+    "U64_MAX",
+    "CgroupEntry",
+    "Compact",
+    "CompactPolicy",
+    "Config",
+    "Control",
+    "Log",
+    "Memcg",
+    "MemcgKeys",
+    "Pressure",
+    "Reclaim",
+    "Swap",
+    "TableName",
+    "normal_path",
+    "overlay",
+    "overlay_cgroups",
+]
+
+U64_MAX = 2**64 - 1
+SECS_MAX = 10 * 365 * 86_400  # ten years: far from where microseconds leave 64 bits
+_ENTRIES_MAX = 10_000
+_PATH_BYTES_MAX = 4095  # PATH_MAX without its NUL
+_NODE_MAX = 1023  # MAX_NUMNODES of the largest kernels
+
+Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
+Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=SECS_MAX)]
+# msgspec's bounds end at int64: _refuse_over_u64 looks at the upper end of these.
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Node: TypeAlias = Annotated[int, Meta(ge=0, le=_NODE_MAX)]
+LogLevel: TypeAlias = Literal["error", "warning", "notice", "info", "debug"]
+TableName: TypeAlias = Literal[
+    "memcg", "compact", "compact_policy", "pressure", "reclaim", "swap", "control", "log"
+]
+
+_Said = TypeVar("_Said", bound=Struct)
+
+
+def _refuse_over_u64(table: Struct, *keys: str) -> None:
+    for key in keys:
+        value = getattr(table, key)
+        if value is not None and value > U64_MAX:
+            raise ValueError(f"Expected `int` <= {U64_MAX} for `{key}`")
+
+
+def normal_path(path: str) -> str:
+    """Write a cgroup's path as the kernel does: one leading "/", no trailing one, "/" for the root.
+
+    Raises:
+        ValueError: It could leave the cgroup tree, or no cgroup can have this name.
+    """
+    if "\0" in path or "\n" in path:
+        raise ValueError("Expected a name without NUL or newline for `path`")
+    if not {".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError("Expected a path without `.` or `..` for `path`")
+    if len(path.encode()) > _PATH_BYTES_MAX:
+        raise ValueError(f"Expected at most {_PATH_BYTES_MAX} bytes for `path`")
+    return "/" + path.strip("/")
+
+
+class MemcgKeys(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How memory of a memcg is aged and evicted.
+
+    Args:
+        disabled: Neither age nor evict.
+        swap: Anonymous memory may go too.
+        swappiness_max: Upper bound of the swappiness that we compute, of 200.
+        period_secs: Seconds between turns.
+        period_psi_percent_limit: Skip a turn when more of the period than this was stalled.
+        eviction_psi_percent_limit: Stop an eviction when more of a window than this is stalled.
+        eviction_run_aging_count_min: Periods that memory is untouched before it is cold.
+    """
+
+    disabled: bool | None = None
+    swap: bool | None = None
+    swappiness_max: Annotated[int, Meta(ge=0, le=200)] | None = None
+    period_secs: Seconds | None = None
+    period_psi_percent_limit: Percent | None = None
+    eviction_psi_percent_limit: Percent | None = None
+    eviction_run_aging_count_min: Count | None = None
+
+    def __post_init__(self) -> None:
+        """Check what msgspec cannot."""
+        _refuse_over_u64(self, "eviction_run_aging_count_min")
+
+
+class CgroupEntry(MemcgKeys, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One `[[memcg.cgroup]]`: what differs for a cgroup, and what is below it, on some nodes.
+
+    Args:
+        path: Of the cgroup, from the mount point of the tree.
+        numa: Nodes that it speaks of, sorted; none named means all.
+        no_subdir: Speak of this cgroup alone, not of those below.
+        floor_bytes: Never take the cgroup below this.
+        floor_percent: Nor below this share of its memory.max.
+    """
+
+    path: str
+    numa: Annotated[tuple[Node, ...], Meta(max_length=_NODE_MAX + 1)] = ()
+    no_subdir: bool | None = None
+    floor_bytes: Count | None = None
+    floor_percent: Percent | None = None
+
+    def __post_init__(self) -> None:
+        """Bring path and nodes into the one form that is compared, and check the counts."""
+        _refuse_over_u64(self, "eviction_run_aging_count_min", "floor_bytes")
+        force_setattr(self, "path", normal_path(self.path))
+        force_setattr(self, "numa", tuple(sorted(set(self.numa))))
+
+    @property
+    def place(self) -> tuple[str, tuple[int, ...]]:
+        """What it is the entry of; layers are merged by it."""
+        return self.path, self.numa
+
+
+class Memcg(MemcgKeys, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[memcg]`: the base that holds wherever no `[[memcg.cgroup]]` says otherwise."""
+
+    cgroup: Annotated[tuple[CgroupEntry, ...], Meta(max_length=_ENTRIES_MAX)] = ()
+
+    def __post_init__(self) -> None:
+        """Check the counts, and that no two entries speak of the same place."""
+        _refuse_over_u64(self, "eviction_run_aging_count_min")
+        seen = set()
+        for index, entry in enumerate(self.cgroup):
+            if entry.place in seen:
+                raise ValueError(f"Expected one entry for each path and numa for `cgroup[{index}]`")
+            seen.add(entry.place)
+
+
+class Compact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[compact]`: when free memory is gathered into blocks that reporting hands to the host.
+
+    Args:
+        disabled: Never compact.
+        period_secs: Seconds between checks.
+        period_psi_percent_limit: Skip a check when more of the period than this was stalled.
+        compact_psi_percent_limit: Stop a compaction when more of a window than this is stalled.
+        compact_sec_max: Seconds that one compaction may take; 0 or less stops it at once.
+        compact_order: Blocks below this order count as fragments; "auto" asks the kernel.
+        compact_threshold: Pages by which free memory must have changed.
+        compact_force_times: Compact after so many skipped checks; 2^63-1 and more mean never.
+    """
+
+    disabled: bool | None = None
+    period_secs: Seconds | None = None
+    period_psi_percent_limit: Percent | None = None
+    compact_psi_percent_limit: Percent | None = None
+    compact_sec_max: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    compact_order: Annotated[int, Meta(ge=0, le=255)] | Literal["auto"] | None = None
+    compact_threshold: Count | None = None
+    compact_force_times: Count | None = None
+
+    def __post_init__(self) -> None:
+        """Check what msgspec cannot."""
+        _refuse_over_u64(self, "compact_threshold", "compact_force_times")
+
+
+class CompactPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[compact_policy]`: has no keys yet."""
+
+
+class Pressure(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[pressure]`: stall elsewhere in the guest, and when a pause ends.
+
+    Args:
+        system_psi_percent_limit: Stop when more of a window is stalled in the whole guest.
+        window_ms: Length of the sliding window that limits are compared over.
+        resume: A cgroup's own stall pauses it until its next "period", or until it is "quiet".
+    """
+
+    system_psi_percent_limit: Percent | None = None
+    window_ms: Annotated[int, Meta(ge=500, le=10_000)] | None = None
+    resume: Literal["period", "quiet"] | None = None
+
+
+class Reclaim(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[reclaim]`: what to do where the multi-gen LRU is missing, or somebody else reclaims.
+
+    Args:
+        without_mglru: "memory.reclaim" takes a small share a period, blindly; "off" nothing.
+        percent_per_period: That share, of memory.current.
+        beside_others: Work although DAMON or another agent reclaims in this guest.
+    """
+
+    without_mglru: Literal["off", "memory.reclaim"] | None = None
+    percent_per_period: Annotated[float, Meta(gt=0, le=20)] | None = None
+    beside_others: bool | None = None
+
+
+class Swap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[swap]`: has no keys yet."""
+
+
+class Control(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[control]`: has no keys yet."""
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[log]`: what is written down.
+
+    Args:
+        level: The least important that reaches the journal.
+        decisions: Decisions that are kept in memory, the oldest leaving first.
+    """
+
+    level: LogLevel | None = None
+    decisions: Annotated[int, Meta(ge=16, le=1_000_000)] | None = None
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One layer of settings, or all of them merged."""
+
+    memcg: Memcg = Memcg()
+    compact: Compact = Compact()
+    compact_policy: CompactPolicy = CompactPolicy()
+    pressure: Pressure = Pressure()
+    reclaim: Reclaim = Reclaim()
+    swap: Swap = Swap()
+    control: Control = Control()
+    log: Log = Log()
+
+
+def _over(lower: _Said, upper: _Said) -> _Said:
+    """Take each key from `upper` where that says it."""
+    said = {key: value for key, value in asdict(upper).items() if value is not None}
+    return replace(lower, **said)
+
+
+def overlay_cgroups(
+    lower: tuple[CgroupEntry, ...], upper: tuple[CgroupEntry, ...]
+) -> tuple[CgroupEntry, ...]:
+    """Lay entries over entries: those of the same path and nodes key by key, others are added."""
+    merged = {entry.place: entry for entry in lower}
+    for entry in upper:
+        below = merged.get(entry.place)
+        merged[entry.place] = entry if below is None else _over(below, entry)
+    return tuple(merged.values())
+
+
+def overlay(lower: Config, upper: Config) -> Config:
+    """Lay one layer over a weaker one, key by key."""
+    memcg = replace(
+        _over(lower.memcg, replace(upper.memcg, cgroup=lower.memcg.cgroup)),
+        cgroup=overlay_cgroups(lower.memcg.cgroup, upper.memcg.cgroup),
+    )
+    return Config(
+        memcg=memcg,
+        compact=_over(lower.compact, upper.compact),
+        compact_policy=upper.compact_policy,
+        pressure=_over(lower.pressure, upper.pressure),
+        reclaim=_over(lower.reclaim, upper.reclaim),
+        swap=upper.swap,
+        control=upper.control,
+        log=_over(lower.log, upper.log),
+    )
+
+
+# What controls the guest is left alone: it is small, and it is missed at the worst moment. An entry
+# of one's own with the same path says otherwise, key by key (disabled = false).
+LEFT_ALONE = (
+    "/init.scope",
+    *(
+        f"/system.slice/{name}.service"
+        for name in (
+            "systemd-journald",
+            "systemd-udevd",
+            "dbus",
+            "ssh",
+            "sshd",
+            "qemu-guest-agent",
+            "containerd",
+            "docker",
+            "crio",
+            "kubelet",
+            "kata-agent",
+        )
+    ),
+)
+
+DEFAULTS = Config(
+    memcg=Memcg(
+        disabled=False,
+        swap=False,
+        swappiness_max=50,
+        period_secs=600,
+        period_psi_percent_limit=1.0,
+        eviction_psi_percent_limit=1.0,
+        eviction_run_aging_count_min=3,
+        cgroup=tuple(CgroupEntry(path=path, disabled=True) for path in LEFT_ALONE),
+    ),
+    compact=Compact(
+        disabled=False,
+        period_secs=600,
+        period_psi_percent_limit=1.0,
+        compact_psi_percent_limit=5.0,
+        compact_sec_max=180,
+        compact_order="auto",
+        compact_threshold=1024,
+        compact_force_times=U64_MAX,
+    ),
+    pressure=Pressure(system_psi_percent_limit=10.0, window_ms=1000, resume="period"),
+    reclaim=Reclaim(without_mglru="off", percent_per_period=2.0, beside_others=False),
+    log=Log(level="info", decisions=4096),
+)
