@@ -1,0 +1,99 @@
+# `make help` lists what there is. Nothing here needs more than Debian 12 or 13, python3 and apt.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := setup
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := -m pip --disable-pip-version-check --quiet
+PYTEST := -m pytest
+LAB := PYTHONPATH=.:schemas:tools $(BIN)/python -m lab
+CODE := memreact kernelio schemas tools tests packaging
+
+# Builds of one commit are the same bytes, on whatever day.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
+
+.PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
+	demo latency bench clean
+
+help: ## list these targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+setup: .venv/.complete ## set up .venv with the pinned versions (the default)
+
+test: test-fast floor system ## everything, the guest tests included
+
+test-fast: .venv/.complete ## everything that needs no guest
+	@packaging/need lintian
+	@$(MAKE) --jobs=2 --output-sync=target checks
+
+checks: lint unit wheel-check deb-check
+
+lint: .venv/.complete ## formatting, ruff, mypy strict, import contracts
+	$(BIN)/ruff format --check --quiet $(CODE)
+	$(BIN)/ruff check --quiet $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+unit: .venv/.complete ## unit tests on the newest versions, with coverage
+	$(BIN)/coverage run $(PYTEST)
+	$(BIN)/coverage report --skip-covered --skip-empty
+
+floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13
+	build/floor-venv/bin/python $(PYTEST) -p no:cacheprovider
+
+system: .venv/.complete deb ## tests in a real guest under QEMU
+	$(LAB) setup
+	$(BIN)/python $(PYTEST) tests/system -m system
+
+wheel: .venv/.complete ## dist/memreact-*.whl
+	@rm -f dist/memreact-*.whl
+	$(BIN)/hatchling build --target wheel --directory dist
+
+wheel-check: wheel ## the wheel installed and run in a fresh .venv
+	@rm -rf build/wheel-venv
+	$(BIN)/python -m venv build/wheel-venv
+	build/wheel-venv/bin/python $(PIP) install --constraint requirements-dev.txt dist/memreact-*.whl
+	cd build && wheel-venv/bin/memreact --version
+	cd build && : >empty.toml && wheel-venv/bin/memreact check empty.toml
+	cd build && wheel-venv/bin/memreact unit --print | diff - ../packaging/memreact.service
+
+deb: wheel ## dist/memreact_*.deb
+	@rm -f dist/*.deb
+	$(BIN)/python packaging/build_deb.py dist/memreact-*.whl dist
+
+deb-check: deb ## the .debs, checked by lintian
+	@packaging/need lintian
+	lintian --info --fail-on error,warning dist/*.deb 2>&1 | { grep -v 'root privileges' || true; }
+
+demo: deb ## a real guest gives memory back while redis keeps its speed
+	$(LAB) demo
+
+latency: deb ## how long from a stall to the stop, in a real guest
+	$(LAB) latency
+
+bench: .venv/.complete ## what the parsers cost
+	$(LAB) bench
+
+clean: ## remove what was built; .venv and the lab's images stay
+	rm -rf build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.venv/.complete: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || packaging/need python3 python3-venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11; name another: make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || { echo "setting up .venv"; $(PYTHON) -m venv .venv; }
+	@$(BIN)/python $(PIP) install --requirement requirements-dev.txt
+	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+build/floor-venv/.complete: requirements-dev.txt requirements-floor.txt .venv/.complete
+	@echo "setting up build/floor-venv"
+	@$(BIN)/python -m venv build/floor-venv
+	@build/floor-venv/bin/python $(PIP) install --requirement requirements-dev.txt
+	@build/floor-venv/bin/python $(PIP) install --requirement requirements-floor.txt
+	@touch $@
