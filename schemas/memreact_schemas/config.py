@@ -1,7 +1,7 @@
 """Settings as operators write them: one struct for each TOML table.
 
 Every key may be left out. `None` means "this layer does not say it", so that layers can be laid
-over one another; `DEFAULTS` says everything. Values are checked while they are decoded, whether they
+over one another; `DEFAULTS` says everything. Values are checked as they are decoded, whether they
 come from a file or off a socket. Past `memreact.rules.rules_from` nobody checks again.
 """
 
@@ -38,6 +38,7 @@ U64_MAX = 2**64 - 1
 SECS_MAX = 10 * 365 * 86_400  # ten years: far from where microseconds leave 64 bits
 _ENTRIES_MAX = 10_000
 _PATH_BYTES_MAX = 4095  # PATH_MAX without its NUL
+_ONE_ENTRY = "Expected one entry for each path and numa: an earlier one has the same"
 _NODE_MAX = 1023  # MAX_NUMNODES of the largest kernels
 
 Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
@@ -141,7 +142,7 @@ class Memcg(MemcgKeys, frozen=True, forbid_unknown_fields=True, kw_only=True):
         seen = set()
         for index, entry in enumerate(self.cgroup):
             if entry.place in seen:
-                raise ValueError(f"Expected one entry for each path and numa for `cgroup[{index}]`")
+                raise ValueError(f"{_ONE_ENTRY} for `cgroup[{index}]`")
             seen.add(entry.place)
 
 

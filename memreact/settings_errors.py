@@ -1,0 +1,236 @@
+"""What is wrong in a layer of settings, where it stands, and what would have been right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+import tomli
+from msgspec import Meta, Struct
+from msgspec.structs import fields
+
+from memreact_schemas.config import DEFAULTS, U64_MAX, CgroupEntry, Config
+
+__all__ = ["SettingsError", "explain", "values_of"]
+
+_SHOWN_MAX = 60
+_SHOWN_BITS_MAX = 200
+_LOOKED_THROUGH_MAX = 4 << 20  # bytes of TOML that are parsed to find a line: half a second
+
+_Path = tuple[str | int, ...]
+
+
+class SettingsError(Exception):
+    """A layer of settings that cannot be taken.
+
+    Args:
+        origin: The file, or whatever else the layer came from.
+        expected: What would have been right.
+        found: What stands there instead; empty where the expectation says it all.
+        key: Path of the key, as in `memcg.cgroup[0].numa`; empty for the layer as a whole.
+        line: Line in the file, from 1; None where there is none to tell.
+        column: Column in that line, from 1.
+    """
+
+    def __init__(  # noqa: PLR0913  # an error says all that is known
+        self,
+        origin: str,
+        expected: str,
+        *,
+        found: str = "",
+        key: str = "",
+        line: int | None = None,
+        column: int | None = None,
+    ) -> None:
+        place = ":".join(str(part) for part in (origin, line, column) if part is not None)
+        what = f"found {found}, expected {expected}" if found else expected
+        super().__init__(": ".join(part for part in (place, key, what) if part))
+        self.origin = origin
+        self.expected = expected
+        self.found = found
+        self.key = key
+        self.line = line
+        self.column = column
+
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_BY_HAND = re.compile(r"Expected (.*) for `(\w+)((?:\[\d+\])?)`", re.DOTALL)
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+_NOTHING = object()
+
+
+def explain(message: str, value: object, origin: str, text: str) -> SettingsError:
+    """Turn msgspec's sentence into key, found and expected.
+
+    Args:
+        message: Of the ValidationError.
+        value: What was to be converted to a `Config`.
+        origin: Named in the error.
+        text: The TOML that it was parsed from; empty where there is none.
+    """
+    what, _, at = message.rpartition(" - at `$")
+    path = _path_from(at) if what else ()
+    what = what or message
+    if unknown := _UNKNOWN.fullmatch(what):
+        return _unknown(path, unknown[1], origin, text)
+    if by_hand := _BY_HAND.fullmatch(what):
+        path = (*path, *_path_from(f".{by_hand[2]}{by_hand[3]}"))
+    if missing := _MISSING.fullmatch(what):
+        expected = f"a table with the key `{missing[1]}`"
+    elif by_hand and not by_hand[1].startswith("`int`"):
+        expected = by_hand[1]
+    else:
+        expected = values_of(path) or what.removeprefix("Expected ")
+    found, line = _shown(_value_at(value, path)), _line_of(text, path)
+    return SettingsError(origin, expected, found=found, key=_dotted(path), line=line)
+
+
+def _unknown(path: _Path, key: str, origin: str, text: str) -> SettingsError:
+    """Say which key is not known here, and which one may have been meant."""
+    from difflib import get_close_matches  # noqa: PLC0415  # memory that only an error costs
+
+    known = _keys_of(path)
+    bare = key.removeprefix(f"{path[0]}_") if path else key
+    near = [bare] if bare in known else get_close_matches(bare, known, n=1)
+    elsewhere = [table for table in _keys_of(()) if key in _keys_of((table,))]
+    if near:
+        expected = f"a known key: did you mean `{near[0]}`?"
+    elif elsewhere:
+        expected = f"a key of this table: `{key}` belongs to [{elsewhere[0]}]"
+    else:
+        expected = f"one of {', '.join(known)}" if known else "nothing: it has no keys yet"
+    found = f"the unknown key {_shown(key)}"
+    line = _line_of(text, (*path, key))
+    return SettingsError(origin, expected, found=found, key=_dotted(path), line=line)
+
+
+def _path_from(at: str) -> _Path:
+    return tuple(name or int(index) for name, index in _STEP.findall(at))
+
+
+def _dotted(path: _Path) -> str:
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
+
+
+def _table_of(path: _Path) -> type[Struct]:
+    """Find the struct of the table that a key path leads to, or into."""
+    if path[1:2] == ("cgroup",):
+        return CgroupEntry
+    table = getattr(DEFAULTS, str(path[0]), None) if path else DEFAULTS
+    return type(table) if isinstance(table, Struct) else Config
+
+
+def _keys_of(path: _Path) -> tuple[str, ...]:
+    return _table_of(path).__struct_fields__
+
+
+def values_of(path: tuple[str | int, ...]) -> str:
+    """Say which values a key takes, as in "a whole number from 0 to 200"; "" for no such key."""
+    kind: object = Config
+    for step in path:
+        kind = _kind_below(kind, step)
+    return " or ".join(_in_words(kind))
+
+
+def _kind_below(kind: object, step: str | int) -> object:
+    if isinstance(step, int):
+        kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+        return get_args(kind)[0] if get_origin(kind) is tuple else None
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return next((field.type for field in fields(kind) if field.name == step), None)
+    return None
+
+
+def _in_words(kind: object, meta: Meta | None = None) -> Iterator[str]:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        yield from _in_words(parts[0], parts[1])
+    elif origin is Literal:
+        yield from (f'"{word}"' for word in parts)
+    elif origin in (Union, UnionType):
+        for part in parts:
+            yield from _in_words(part)
+    elif origin is tuple:
+        (each,) = _in_words(parts[0])
+        yield f"a list, each {each}"
+    elif kind is int or kind is float:
+        yield ("a whole number" if kind is int else "a number") + _range(meta or Meta())
+    elif isinstance(kind, type) and kind is not NoneType:
+        yield {bool: "true or false", str: "text"}.get(kind, "a table")
+
+
+def _range(meta: Meta) -> str:
+    upper = U64_MAX if meta.le is None else meta.le
+    return f" over {meta.gt}, up to {upper}" if meta.ge is None else f" from {meta.ge} to {upper}"
+
+
+def _below(value: object, step: str | int) -> object:
+    """Go one step down; `_NOTHING` where there is none."""
+    if isinstance(value, dict):
+        return value.get(step, _NOTHING)
+    if isinstance(value, list) and isinstance(step, int) and step < len(value):
+        return value[step]
+    return _NOTHING
+
+
+def _value_at(value: object, path: _Path) -> object:
+    for step in path:
+        value = _below(value, step)
+    return value
+
+
+def _shown(value: object) -> str:
+    """Write a value as its file does, on one line of bounded length."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS_MAX:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        shown = f'"{value}"' if value.isprintable() else ascii(value)
+        return shown if len(shown) <= _SHOWN_MAX else f"{shown[:_SHOWN_MAX]}…"
+    names = {dict: "a table", list: "a list", object: "nothing"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def _line_of(text: str, path: _Path) -> int | None:
+    """Find the line where a key stands: the first one up to which the text has the key.
+
+    None where the text is too large to look through, or there is no text.
+    """
+    search = _Search(text.split("\n"), path)
+    low, high = 0, len(search.lines)  # up to line `low` the key is not there, up to `high` it is
+    if not text or not path or not search.has_up_to(high):
+        return None
+    while high - low > 1 and search.left > 0:
+        middle = (low + high) // 2
+        low, high = (low, middle) if search.has_up_to(middle) else (middle, high)
+    return high if search.left > 0 else None
+
+
+@dataclass(slots=True)
+class _Search:
+    """Parses beginnings of a text that is known to be TOML, until it has parsed too much."""
+
+    lines: list[str]
+    path: _Path
+    left: int = _LOOKED_THROUGH_MAX
+
+    def has_up_to(self, count: int) -> bool:
+        """Say if the key is in the first lines; those that end within a value are read on."""
+        for end in range(count, len(self.lines) + 1):
+            beginning = "\n".join(self.lines[:end])
+            self.left -= len(beginning)
+            if self.left <= 0:
+                return False
+            try:
+                return _value_at(tomli.loads(beginning), self.path) is not _NOTHING
+            except tomli.TOMLDecodeError:
+                continue
+        return False
