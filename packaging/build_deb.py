@@ -110,8 +110,8 @@ def build(package: Package, wheel: str, folder: str, *, moment: int) -> str:
 
 
 def debian_version(version: str) -> str:
-    """Turn a Python version into one that Debian sorts alike: 1.0rc1 comes before 1.0 in both."""
-    return re.sub(r"\.?(a|b|rc|dev)(\d+)", r"~\1\2", version)
+    """Turn a Python version into one that Debian sorts alike: 1.0.dev1, 1.0rc1, 1.0."""
+    return re.sub(r"(a|b|rc)(\d+)", r"~\1\2", version).replace(".dev", "~~dev")
 
 
 def _stage_modules(package: Package, archive: zipfile.ZipFile, stage: str) -> None:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import re
+
+from memreact.unit import unit_text
+from tests.packaging.conftest import ROOT
+
+
+def _values(key: str) -> list[str]:
+    return re.findall(rf"^{key}=(.*)$", unit_text(), re.MULTILINE)
+
+
+def test_a_checkout_prints_the_unit_that_it_would_install() -> None:
+    assert unit_text() == (ROOT / "packaging/memreact.service").read_text()
+
+
+def test_every_capability_says_what_needs_it() -> None:
+    (granted,) = _values("CapabilityBoundingSet")
+    explained = re.findall(r"^# (CAP_[A-Z_]+): \S", unit_text(), re.MULTILINE)
+    assert granted.split() == explained
+
+
+def test_no_capability_comes_in_by_another_door() -> None:
+    assert _values("AmbientCapabilities") == [""]
+    assert _values("NoNewPrivileges") == ["yes"]
+
+
+def test_the_unit_starts_the_command_that_the_package_installs() -> None:
+    assert _values("ExecStart") == ["/usr/bin/memreact run"]
+
+
+def test_no_setting_is_written_twice() -> None:
+    keys = re.findall(r"^([A-Za-z]+)=", unit_text(), re.MULTILINE)
+    twice = {key for key in keys if keys.count(key) > 1}
+    assert twice == {"SystemCallFilter"}  # what is allowed, and then what of it is not
