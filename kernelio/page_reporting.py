@@ -1,7 +1,7 @@
 """Free page reporting: what the guest tells its host of free memory, and when it keeps silent.
 
-There is no counter of reported pages. What can be read: the balloon's negotiated features, the order
-from which free blocks are reported, the zones' watermarks, and a flag on each free block.
+There is no counter of reported pages. What can be read: the balloon's negotiated features, the
+order from which free blocks are reported, the zones' watermarks, a flag on each free block.
 """
 
 from __future__ import annotations

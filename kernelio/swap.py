@@ -71,7 +71,7 @@ class ZramUse(NamedTuple):
 def parse_swaps(text: str, path: str) -> tuple[SwapDevice, ...]:
     """Read the table, in the kernel's order.
 
-    A file whose own name ends in " (deleted)" looks like a deleted one: the kernel prints both alike.
+    A file whose own name ends in " (deleted)" looks deleted: the kernel prints both alike.
 
     Raises:
         MalformedReading: The header is missing, or a line has not its five columns.
