@@ -1,0 +1,257 @@
+"""What can happen: every event that the policy decides on, as values that can be recorded.
+
+An event carries the readings that belong to it, in our words and units, so that a recording of the
+events alone is enough to decide everything again.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NewType
+
+from msgspec import Struct
+
+__all__ = [
+    "AgeResult",
+    "AgingEnded",
+    "BatchEnded",
+    "CapabilitiesRead",
+    "ClockDisturbed",
+    "Event",
+    "Generation",
+    "Guard",
+    "GuestPressure",
+    "Inspected",
+    "Inspection",
+    "Instant",
+    "LimitHit",
+    "MemcgAppeared",
+    "MemcgChanged",
+    "MemcgGone",
+    "MemcgView",
+    "NodeView",
+    "Outcome",
+    "PressureSample",
+    "RulesChanged",
+    "StallSeen",
+    "Stopping",
+    "Surveyed",
+    "TimerFired",
+]
+
+Instant = NewType("Instant", int)
+"""A moment: CLOCK_MONOTONIC, microseconds."""
+
+Outcome = Literal["done", "broken_off", "held_back", "refused", "vanished", "unsupported"]
+"""How a write ended: by itself, by a kick, before it began, by a no, without its memcg."""
+
+
+class Generation(Struct, frozen=True, array_like=True):
+    """One generation of one memcg on one node."""
+
+    seq: int
+    age_us: int
+    anon_pages: int
+    file_pages: int
+
+    @property
+    def pages(self) -> int:
+        """Both kinds together."""
+        return self.anon_pages + self.file_pages
+
+
+class NodeView(Struct, frozen=True, array_like=True):
+    """A memcg's generations on one NUMA node, oldest first."""
+
+    node: int
+    generations: tuple[Generation, ...]
+
+
+class MemcgView(Struct, frozen=True):
+    """What a survey saw of one memcg; stall totals only grow and hold its children's."""
+
+    path: str
+    inode: int
+    memcg_id: int
+    memory_stall_us: int
+    io_stall_us: int
+    nodes: tuple[NodeView, ...] = ()
+    current_bytes: int = 0
+
+
+class GuestPressure(Struct, frozen=True):
+    """Stall totals of memory and io together: the guest, memreact itself, the other top memcgs."""
+
+    guest_us: int
+    own_us: int = 0
+    others_us: dict[str, int] = {}
+
+
+class PressureSample(Struct, frozen=True):
+    """Stall totals at one moment; `memcg_us` is that of the memcg at work, if one is."""
+
+    at: Instant
+    guest: GuestPressure
+    memcg: str | None = None
+    memcg_us: int = 0
+
+
+class Guard(Struct, frozen=True):
+    """What a memcg or an ancestor of it must keep: memory.min or low, whichever is more."""
+
+    path: str
+    current_bytes: int
+    protected_bytes: int
+
+
+class Inspection(Struct, frozen=True):
+    """One memcg at one moment, read before and after each write to it."""
+
+    path: str
+    pressure: PressureSample
+    guards: tuple[Guard, ...]
+    anon_bytes: int
+    file_bytes: int
+    dirty_bytes: int
+    unevictable_bytes: int
+    evicted_total_pages: int
+    refault_total_pages: int
+    swap_free_bytes: int
+    zram_stored_bytes: int = 0
+    zram_used_bytes: int = 0
+    folio_bytes: int = 4096
+    limit_bytes: int | None = None
+    frozen: bool = False
+    throttled_total: int = 0
+    oom_total: int = 0
+
+
+class AgeResult(Struct, frozen=True):
+    """How the aging of one memcg on one node ended."""
+
+    path: str
+    node: int
+    outcome: Outcome
+    detail: str = ""
+
+
+class CapabilitiesRead(Struct, frozen=True, tag=True):
+    """What this guest can do; comes first, and again when its hardware changed."""
+
+    page_bytes: int
+    evicts: Literal["mglru", "memory.reclaim", "nothing"]
+    privileged_psi: bool
+    own_path: str
+    boot_phase: float
+    idle_because: str | None = None
+
+
+class TimerFired(Struct, frozen=True, tag=True):
+    """The one wake-up that the last step asked for is due."""
+
+
+class Surveyed(Struct, frozen=True, tag=True):
+    """All memcgs, read once; `failed` says why there is nothing to see."""
+
+    memcgs: tuple[MemcgView, ...]
+    pressure: PressureSample
+    failed: str | None = None
+
+
+class Inspected(Struct, frozen=True, tag=True):
+    """The reading asked for before the first write to a memcg; None when it is gone."""
+
+    path: str
+    inspection: Inspection | None
+    detail: str = ""
+
+
+class BatchEnded(Struct, frozen=True, tag=True):
+    """One eviction write is over; `after` is None when the memcg is gone."""
+
+    path: str
+    node: int
+    asked_pages: int
+    outcome: Outcome
+    after: Inspection | None
+    took_us: int = 0
+    detail: str = ""
+
+
+class AgingEnded(Struct, frozen=True, tag=True):
+    """A row of agings is over, or was held back before its last."""
+
+    results: tuple[AgeResult, ...]
+    pressure: PressureSample
+
+
+class StallSeen(Struct, frozen=True, tag=True):
+    """A trigger fired, or a pause is being looked at: the exact totals of now."""
+
+    pressure: PressureSample
+    trigger: str | None = None
+
+
+class LimitHit(Struct, frozen=True, tag=True):
+    """Counters of memory.events that grew while work ran on or above this memcg."""
+
+    path: str
+    high: int = 0
+    max: int = 0
+    oom: int = 0
+
+
+class MemcgAppeared(Struct, frozen=True, tag=True):
+    """A memcg exists that did not, or at start."""
+
+    path: str
+    inode: int
+    populated: bool = True
+    frozen: bool = False
+
+
+class MemcgChanged(Struct, frozen=True, tag=True):
+    """A memcg became empty, populated, frozen or thawed."""
+
+    path: str
+    populated: bool
+    frozen: bool
+
+
+class MemcgGone(Struct, frozen=True, tag=True):
+    """A memcg was removed."""
+
+    path: str
+
+
+class RulesChanged(Struct, frozen=True, tag=True):
+    """Other rules are in force from this step on."""
+
+    revision: int
+
+
+class ClockDisturbed(Struct, frozen=True, tag=True):
+    """Time or memory jumped under us: suspend, clock step, restored snapshot, memory hot-plug."""
+
+    cause: str
+
+
+class Stopping(Struct, frozen=True, tag=True):
+    """The daemon ends: nothing new begins."""
+
+
+Event = (
+    CapabilitiesRead
+    | TimerFired
+    | Surveyed
+    | Inspected
+    | BatchEnded
+    | AgingEnded
+    | StallSeen
+    | LimitHit
+    | MemcgAppeared
+    | MemcgChanged
+    | MemcgGone
+    | RulesChanged
+    | ClockDisturbed
+    | Stopping
+)

@@ -1,0 +1,97 @@
+"""Whether a workload is being hurt: exact stall totals over a sliding window."""
+
+from __future__ import annotations
+
+from memreact.actions import Trigger
+from memreact.events import GuestPressure, PressureSample
+
+__all__ = [
+    "BURST_STALL_US",
+    "BURST_WINDOW_US",
+    "Samples",
+    "Stall",
+    "guest_stall_us",
+    "ladder",
+    "newest_guest_stall",
+    "remember",
+    "worst_guest_stall",
+    "worst_memcg_stall",
+]
+
+Samples = tuple[PressureSample, ...]
+"""Readings while work runs, oldest first."""
+
+# The quick rung: what a person does not feel yet, in the shortest window that kernels take.
+BURST_STALL_US = 5_000
+BURST_WINDOW_US = 100_000
+_PPM = 1_000_000
+_MOST_SAMPLES = 256
+
+Stall = tuple[int, int]
+"""Stalled microseconds, and the microseconds that they are a share of."""
+
+
+def ladder(limit_ppm: int, window_us: int) -> tuple[Trigger, ...]:
+    """The triggers for a limit on memory and io stall together.
+
+    Each file's trigger is armed at half the limit: whenever the sum is over, one of them fires.
+    The first rung sees a burst at once, the second a slow growth over the whole window.
+    """
+    half = max(1, limit_ppm * window_us // _PPM // 2)
+    burst = Trigger(min(half, BURST_STALL_US), min(BURST_WINDOW_US, window_us))
+    slow = Trigger(min(half, window_us), window_us)
+    return (burst,) if burst == slow else (burst, slow)
+
+
+def remember(samples: Samples, sample: PressureSample, window_us: int) -> Samples:
+    """Add a reading; keep one that is older than the window, so that it is always covered."""
+    since = sample.at - window_us
+    keep = max((i for i, s in enumerate(samples) if s.at <= since), default=0)
+    return (*samples[keep:], sample)[-_MOST_SAMPLES:]
+
+
+def guest_stall_us(then: GuestPressure, now: GuestPressure) -> int:
+    """The guest's stall without what memreact caused itself.
+
+    `some` is a union: what stalls at the same time as memreact would vanish in the difference,
+    so the largest of the others is the least it can be.
+    """
+    guest = max(0, now.guest_us - then.guest_us)
+    own = max(0, now.own_us - then.own_us)
+    if not own:
+        return guest
+    others = (
+        now.others_us[name] - us for name, us in then.others_us.items() if name in now.others_us
+    )
+    return min(guest, max(guest - own, *others, 0))
+
+
+def newest_guest_stall(samples: Samples) -> Stall:
+    """The guest's stall between the last two readings."""
+    then, now = samples[-2], samples[-1]
+    return guest_stall_us(then.guest, now.guest), now.at - then.at
+
+
+def worst_guest_stall(samples: Samples, window_us: int) -> Stall:
+    """The guest's stall since the reading that makes it the largest share of at least a window."""
+    now = samples[-1]
+    return _worst([(guest_stall_us(s.guest, now.guest), now.at - s.at) for s in samples], window_us)
+
+
+def worst_memcg_stall(samples: Samples, window_us: int) -> Stall:
+    """The same for the memcg of the newest reading."""
+    now = samples[-1]
+    mine = [s for s in samples if s.memcg == now.memcg]
+    stalls = [(max(0, now.memcg_us - s.memcg_us), now.at - s.at) for s in mine]
+    return _worst(stalls, window_us)
+
+
+def over(stall: Stall, limit_ppm: int) -> bool:
+    """Whether the share is above the limit; fractions count."""
+    stall_us, window_us = stall
+    return stall_us * _PPM > limit_ppm * window_us
+
+
+def _worst(stalls: list[Stall], window_us: int) -> Stall:
+    spans = [(stall_us, max(elapsed, window_us)) for stall_us, elapsed in stalls]
+    return max(spans, key=lambda stall: stall[0] / stall[1])

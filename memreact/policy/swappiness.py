@@ -1,0 +1,42 @@
+"""How much of an eviction may be anonymous memory."""
+
+from __future__ import annotations
+
+from memreact.events import Inspection
+from memreact.rules import MemcgRules
+
+__all__ = ["ANON_ONLY", "FILE_ONLY", "ZRAM_WORTH_PERCENT", "anon_refused", "swappiness"]
+
+FILE_ONLY = 0
+ANON_ONLY = 200
+# Under this much free swap anonymous pages only go round in circles; the original's margin.
+_SWAP_MARGIN_PAGES = 256
+# zram that stores pages in more than this share of their size gives too little back.
+ZRAM_WORTH_PERCENT = 90
+# Less stored than this says nothing about how well the guest's pages compress.
+_ZRAM_SAMPLE_BYTES = 16 << 20
+
+
+def swappiness(anon_pages: int, file_pages: int, limit: int) -> int:
+    """The kernel's 0 to 200 for this mix of cold pages, anon's share capped at `limit` of 200.
+
+    With no file pages left anonymous memory may go all the same, unless the limit is 0.
+    """
+    if not anon_pages or not limit:
+        return FILE_ONLY
+    if not file_pages:
+        return ANON_ONLY
+    total = anon_pages + file_pages
+    return min((400 * anon_pages + total) // (2 * total), limit)
+
+
+def anon_refused(rules: MemcgRules, saw: Inspection, page_bytes: int) -> str | None:
+    """Why no anonymous page of this memcg may be evicted now; None when it may."""
+    if not rules.swap:
+        return "swap_not_asked_for"
+    if saw.swap_free_bytes <= _SWAP_MARGIN_PAGES * page_bytes:
+        return "swap_exhausted"
+    stored = saw.zram_stored_bytes
+    if stored >= _ZRAM_SAMPLE_BYTES and saw.zram_used_bytes * 100 >= stored * ZRAM_WORTH_PERCENT:
+        return "zram_saves_nothing"
+    return None
