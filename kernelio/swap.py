@@ -20,7 +20,9 @@ __all__ = [
     "zram_name",
 ]
 
-_LINE = re.compile(r"(\S+)\s+(\S+)\s+(\d{1,20})\s+(\d{1,20})\s+(-?\d{1,10})", re.ASCII)
+_LINE = re.compile(
+    r"([^ \t]+)[ \t]+(\w+)[ \t]+(\d{1,20})[ \t]+(\d{1,20})[ \t]+(-?\d{1,10})", re.ASCII
+)
 _OCTAL = re.compile(r"\\([0-3][0-7]{2})", re.ASCII)
 _HEADER = "Filename"
 _DELETED = " (deleted)"
