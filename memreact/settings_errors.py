@@ -94,8 +94,10 @@ def _unknown(path: _Path, key: str, origin: str, text: str) -> SettingsError:
     from difflib import get_close_matches  # noqa: PLC0415  # memory that only an error costs
 
     known = _keys_of(path)
-    bare = key.removeprefix(f"{path[0]}_") if path else key
-    near = [bare] if bare in known else get_close_matches(bare, known, n=1)
+    table = f"{path[0]}_" if path else ""
+    bare = key.removeprefix(table)  # Kata's files say memcg_swap
+    near = [name for name in (bare, table + key) if name in known]
+    near = near or get_close_matches(bare, known, n=1)
     elsewhere = [table for table in _keys_of(()) if key in _keys_of((table,))]
     if near:
         expected = f"a known key: did you mean `{near[0]}`?"
@@ -204,7 +206,7 @@ def _line_of(text: str, path: _Path) -> int | None:
 
     None where the text is too large to look through, or there is no text.
     """
-    search = _Search(text.split("\n"), path)
+    search = _Search(text.replace("\r\n", "\n").split("\n"), path)
     low, high = 0, len(search.lines)  # up to line `low` the key is not there, up to `high` it is
     if not text or not path or not search.has_up_to(high):
         return None

@@ -71,9 +71,10 @@ def normal_path(path: str) -> str:
         raise ValueError("Expected a name without NUL or newline for `path`")
     if not {".", ".."}.isdisjoint(path.split("/")):
         raise ValueError("Expected a path without `.` or `..` for `path`")
-    if len(path.encode()) > _PATH_BYTES_MAX:
+    normal = "/" + path.strip("/")
+    if len(normal.encode()) > _PATH_BYTES_MAX:
         raise ValueError(f"Expected at most {_PATH_BYTES_MAX} bytes for `path`")
-    return "/" + path.strip("/")
+    return normal
 
 
 class MemcgKeys(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
