@@ -159,7 +159,8 @@ def _in_words(kind: object, meta: Meta | None = None) -> Iterator[str]:
             yield from _in_words(part)
     elif origin is tuple:
         (each,) = _in_words(parts[0])
-        yield f"a list, each {each}"
+        limit = f" of at most {meta.max_length}" if meta else ""
+        yield f"a list{limit}, each {each}"
     elif kind is int or kind is float:
         yield ("a whole number" if kind is int else "a number") + _range(meta or Meta())
     elif isinstance(kind, type) and kind is not NoneType:
@@ -197,7 +198,9 @@ def _shown(value: object) -> str:
     if isinstance(value, str):
         shown = f'"{value}"' if value.isprintable() else ascii(value)
         return shown if len(shown) <= _SHOWN_MAX else f"{shown[:_SHOWN_MAX]}…"
-    names = {dict: "a table", list: "a list", object: "nothing"}
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    names = {dict: "a table", object: "nothing"}
     return names.get(type(value), f"a {type(value).__name__}")
 
 

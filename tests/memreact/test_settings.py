@@ -109,7 +109,7 @@ def test_a_drop_in_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> N
 
 
 def test_a_key_that_is_no_unicode_is_refused() -> None:
-    with pytest.raises(SettingsError, match="push: not taken: .*surrogates"):
+    with pytest.raises(SettingsError, match=r"push: not taken: .*surrogates"):
         config_from({"\ud800": 1}, "push")
 
 

@@ -90,13 +90,16 @@ def error_of(text: str) -> SettingsError:
         ),
         (
             "[memcg.cgroup]\npath = 'a'\n",
-            "/etc/f.toml:1: memcg.cgroup: found a table, expected a list, each a table",
+            (
+                "/etc/f.toml:1: memcg.cgroup: found a table, "
+                "expected a list of at most 10000, each a table"
+            ),
         ),
         (
             "[[memcg.cgroup]]\npath = '/a'\nnuma = 1\n",
             (
                 "/etc/f.toml:3: memcg.cgroup[0].numa: found 1, "
-                "expected a list, each a whole number from 0 to 1023"
+                "expected a list of at most 1024, each a whole number from 0 to 1023"
             ),
         ),
         ("memcg = 5\n", "/etc/f.toml:1: memcg: found 5, expected a table"),
@@ -158,6 +161,12 @@ def test_a_text_too_large_to_look_through_has_no_line_but_still_an_error() -> No
     error = error_of("x = [\n" + "1,\n" * 20_000 + "]\n")
     assert error.line is None
     assert "unknown key" in error.found
+
+
+def test_a_list_that_is_too_long_is_told_its_limit() -> None:
+    error = error_of("memcg.cgroup = [" + "{path = '/'}," * 10_001 + "]")
+    assert error.found == "a list of 10001"
+    assert error.expected.startswith("a list of at most 10000")
 
 
 @pytest.mark.parametrize("opening", ["[", "{a="])
