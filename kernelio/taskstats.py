@@ -34,6 +34,7 @@ _GENL_ID_CTRL = 16
 _CTRL_CMD_GETFAMILY = 3
 _TASKSTATS_CMD_GET = 1
 _TASKSTATS_VERSION = 1
+_HEADER = struct.Struct("=4xH2xI")  # of struct nlmsghdr, type and sequence number
 _RECEIVE_BYTES = 65536
 _MOST_PENDING = 1024  # answers come at once; what is older than this many requests is lost
 _MOST_READ = 64  # answers taken in one turn of the loop
@@ -194,15 +195,14 @@ class Taskstats:
             MalformedReading: The answer is none.
         """
         answers: list[Answer] = []
-        while len(answers) < _MOST_READ:
+        for _ in range(_MOST_READ):
             data = _receive(self._socket)
             if data is None:
                 break
-            sequence, kind = struct.unpack_from("=4xH2xI", data)[::-1]
+            kind, sequence = _HEADER.unpack_from(data)
             tgid = self._pending.pop(sequence, None)
-            if tgid is None:
-                continue  # an answer to a request that was dropped
-            answers.append(Answer(tgid, _delays_of(data, kind)))
+            if tgid is not None:  # else an answer to a request that was dropped
+                answers.append(Answer(tgid, _delays_of(data, kind)))
         return answers
 
     def read_delays(self, tgid: int) -> TaskDelays:
@@ -234,15 +234,16 @@ def _send(sock: socket.socket, message: Any, family: int, sequence: int) -> None
 
 
 def _receive(sock: socket.socket) -> bytes | None:
-    """One message, or None when none is there; ENOBUFS means that an answer found no room."""
-    try:
-        return sock.recv(_RECEIVE_BYTES)
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        if error.errno == errno.ENOBUFS:
+    """One message, or None when none is there."""
+    while True:
+        try:
+            return sock.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
             return None
-        raise Unsupported(_NAME, os.strerror(error.errno or 0)) from error
+        except OSError as error:
+            # ENOBUFS is told once, before what is in the queue: an answer found no room there.
+            if error.errno != errno.ENOBUFS:
+                raise Unsupported(_NAME, os.strerror(error.errno or 0)) from error
 
 
 def _ask_family(sock: socket.socket) -> int:
@@ -252,7 +253,7 @@ def _ask_family(sock: socket.socket) -> int:
     _send(sock, message, _GENL_ID_CTRL, 1)
     select.select([sock], [], [], _TIMEOUT_MS / 1000)
     data = _receive(sock)
-    if data is None or struct.unpack_from("=4xH", data)[0] == _NLMSG_ERROR:
+    if data is None or _HEADER.unpack_from(data)[0] == _NLMSG_ERROR:
         raise Unsupported(_NAME, "not in this kernel")
     reply = ctrlmsg(data)
     reply.decode()
