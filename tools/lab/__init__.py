@@ -1,0 +1,1 @@
+"""Real Debian guests in QEMU: built from packages, booted, saved, restored, measured."""

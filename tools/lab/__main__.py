@@ -1,0 +1,118 @@
+"""The lab's command line: `python -m lab setup | boot | sh | record | clean`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.guest import Guest
+from lab.host import cache_dir, install_missing, remove
+from lab.kernels import DEFAULT_KERNEL, KERNELS
+from lab.machine import MachineOptions
+from lab.record import record
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_FIGURE_EVERY_S = 5.0
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; 0 done, 1 could not, 2 misused."""
+    arguments = _parser().parse_args(words)
+    try:
+        code = arguments.command(arguments)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    assert isinstance(code, int)  # noqa: S101  # argparse keeps no types
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    setup = commands.add_parser("setup", help="install what the host lacks, by apt-get")
+    setup.set_defaults(command=_setup)
+    boot = commands.add_parser("boot", help="boot a guest and show what the host holds, until ^C")
+    boot.set_defaults(command=_boot)
+    shell = commands.add_parser("sh", help="run a command in a guest, or a line at a time")
+    shell.add_argument("--deb", type=Path, help="install this package first")
+    shell.add_argument("line", nargs="*", help="for sh in the guest; none: read them from stdin")
+    shell.set_defaults(command=_sh)
+    recorder = commands.add_parser("record", help="record golden samples of kernel files")
+    recorder.add_argument("--into", type=Path, default=_REPOSITORY / "tests" / "golden")
+    recorder.set_defaults(command=_record)
+    for command in (boot, shell, recorder):
+        command.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
+        command.add_argument("--memory", type=int, default=1024, metavar="MIB")
+        command.add_argument("--append", default="", help="more words for the kernel's line")
+        command.add_argument("--fresh", action="store_true", help="boot, instead of restoring")
+    clean = commands.add_parser("clean", help=f"remove {cache_dir()}'s content")
+    clean.set_defaults(command=_clean)
+    return parser
+
+
+def _open(arguments: argparse.Namespace) -> Guest:
+    options = MachineOptions(
+        kernel=arguments.kernel, memory_mib=arguments.memory, append=arguments.append
+    )
+    return Guest.boot(options) if arguments.fresh else Guest.restore(options)
+
+
+def _setup(_arguments: argparse.Namespace) -> int:
+    installed = install_missing()
+    print(f"lab: installed {' '.join(installed)}" if installed else "lab: nothing is missing")
+    return 0
+
+
+def _boot(arguments: argparse.Namespace) -> int:
+    started = time.monotonic()
+    with _open(arguments) as guest:
+        print(
+            f"{guest.release} runs after {time.monotonic() - started:.1f} s; console in "
+            f"{guest.serial_log}"
+        )
+        while True:
+            print(f"the host holds {guest.held_bytes() >> 20} MiB of the guest", flush=True)
+            time.sleep(_FIGURE_EVERY_S)
+
+
+def _sh(arguments: argparse.Namespace) -> int:
+    with _open(arguments) as guest:
+        if arguments.deb:
+            guest.install(arguments.deb)
+        if arguments.line:
+            return _show(guest, " ".join(arguments.line))
+        print("guest# ", end="", flush=True)
+        for line in sys.stdin:
+            _show(guest, line)
+            print("guest# ", end="", flush=True)
+    return 0
+
+
+def _show(guest: Guest, line: str) -> int:
+    result = guest.run(line, timeout_s=600, check=False)
+    sys.stdout.write(result.stdout)
+    sys.stderr.write(result.stderr)
+    return 1 if result.code else 0
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    with _open(arguments) as guest:
+        names = record(guest, arguments.into / arguments.kernel)
+    print(f"lab: {len(names)} files in {arguments.into / arguments.kernel}")
+    return 0
+
+
+def _clean(_arguments: argparse.Namespace) -> int:
+    for path in cache_dir().iterdir():
+        remove(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
