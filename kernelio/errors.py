@@ -1,8 +1,12 @@
 """What can go wrong at the kernel's edge, as types that say which file and what was expected."""
 
+# ruff: noqa: N818  # the names say what happened: Vanished is daily life, not an error
+
 from __future__ import annotations
 
 __all__ = ["Interrupted", "KernelioError", "MalformedReading", "Refused", "Unsupported", "Vanished"]
+
+_SHOWN = 200  # characters of a line that a message quotes
 
 
 class KernelioError(Exception):
@@ -19,10 +23,10 @@ class Unsupported(KernelioError):
 
 
 class MalformedReading(KernelioError):
-    """The file does not say what its documentation says."""
+    """The file does not say what its documentation says; `line` is the whole line."""
 
     def __init__(self, path: str, line: str, expected: str) -> None:
-        super().__init__(path, f"expected {expected}, found {line!r}")
+        super().__init__(path, f"expected {expected}, found {line[:_SHOWN]!r}")
         self.line = line
         self.expected = expected
 

@@ -1,11 +1,11 @@
-"""Reading one small kernel file, and what its errno means."""
+"""Reading and writing one small kernel file, and what its errno means."""
 
 from __future__ import annotations
 
 import errno
 import os
 
-from kernelio.errors import KernelioError, Refused, Unsupported, Vanished
+from kernelio.errors import Interrupted, KernelioError, Refused, Unsupported, Vanished
 
 __all__ = ["meaning_of", "read_bytes", "write_bytes"]
 
@@ -19,8 +19,13 @@ _LACKING = {
 }
 
 
-def read_bytes(path: str) -> bytes:
+def read_bytes(path: str, *, fixed: bool = False) -> bytes:
     """Read the whole file.
+
+    Args:
+        path: The file.
+        fixed: Its directory belongs to the kernel build, not to a memcg or a device that comes and
+            goes, so that a missing directory is a missing ability too.
 
     Raises:
         Vanished: Its directory is gone too, or the object behind it is.
@@ -29,24 +34,28 @@ def read_bytes(path: str) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            first = os.read(fd, _BLOCK)
-            if len(first) < _BLOCK // 16:  # seq files end at a record, not at our buffer
-                rest = os.read(fd, _BLOCK)
-                if not rest:
-                    return first
-                first += rest
-            parts = [first]
-            while block := os.read(fd, _BLOCK):
-                parts.append(block)
-            return b"".join(parts)
+            return _read_to_the_end(fd)
         finally:
             os.close(fd)
     except OSError as error:
-        raise meaning_of(error, path) from error
+        raise meaning_of(error, path, fixed=fixed) from error
 
 
-def write_bytes(path: str, data: bytes) -> None:
+def _read_to_the_end(fd: int) -> bytes:
+    # A seq file ends each read at a record, so a short read is no end: only an empty one is.
+    parts = []
+    while block := os.read(fd, _BLOCK):
+        parts.append(block)
+    return b"".join(parts)
+
+
+def write_bytes(path: str, data: bytes, *, fixed: bool = False) -> None:
     """Write `data` in one call; for writes that are over at once (no kick breaks them off).
+
+    Args:
+        path: The file.
+        data: The words for the kernel.
+        fixed: As for reading.
 
     Raises:
         Vanished, Unsupported: As for reading.
@@ -59,17 +68,19 @@ def write_bytes(path: str, data: bytes) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise meaning_of(error, path) from error
+        raise meaning_of(error, path, fixed=fixed) from error
 
 
-def meaning_of(error: OSError, path: str) -> KernelioError:
+def meaning_of(error: OSError, path: str, *, fixed: bool = False) -> KernelioError:
     """Translate the errno of an operation on `path` into our words."""
     number = error.errno or 0
+    if number == errno.EINTR:
+        return Interrupted(path)
     if number in (errno.ENODEV, errno.ESRCH):
         return Vanished(path)
     if number == errno.ENOENT:
-        alive = os.path.isdir(os.path.dirname(path))
-        return Unsupported(path, "not in this kernel") if alive else Vanished(path)
+        stays = fixed or os.path.isdir(os.path.dirname(path))
+        return Unsupported(path, "not in this kernel") if stays else Vanished(path)
     if number in _LACKING:
         return Unsupported(path, _LACKING[number])
     return Refused(path, number, os.strerror(number))
