@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -45,8 +46,6 @@ def _kvm_boots(boot: Kernel) -> bool:
             *("-kernel", str(boot.image), "-initrd", str(boot.initrd)),
             *("-append", "console=ttyS0 panic=-1 lab.probe", "-serial", f"file:{console}"),
         ]
-        try:
+        with contextlib.suppress(LabError):  # what it printed until then decides
             run(["setpriv", "--pdeathsig", "KILL", *command], timeout_s=_PROBE_S)
-        except LabError:
-            pass  # what it printed until then decides
         return console.exists() and b"lab-probe-answers" in console.read_bytes()

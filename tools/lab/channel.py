@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 _BLOCK = 1 << 20
 
 
-class Refusal(LabError):
+class Refusal(LabError):  # noqa: N818  # says what happened
     """The other side answered with an error."""
 
 
@@ -111,9 +111,7 @@ class Channel:
     def _receive(self, deadline: float) -> bytes:
         left = deadline - time.monotonic()
         try:
-            if left <= 0:
-                raise TimeoutError
-            self._socket.settimeout(left)
+            self._socket.settimeout(max(left, 0.001))
             block = self._socket.recv(_BLOCK)
         except TimeoutError as error:
             raise DeadlinePassed(f"{self._path}: no answer") from error

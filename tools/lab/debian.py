@@ -74,7 +74,7 @@ class Suite:
         names = [line.split(" ", 1)[0] for line in run(command, timeout_s=60).splitlines()]
         if not names:
             raise LabError(f"suite {self.name} has no package {pattern}")
-        return sorted(names, key=version_key)[-1]
+        return max(names, key=version_key)
 
     def depends(self, package: str) -> tuple[str, ...]:
         """Direct dependencies of a package, by name."""

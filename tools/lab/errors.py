@@ -9,7 +9,7 @@ class LabError(Exception):
     """Any of the errors below, or a step that could not be done."""
 
 
-class MissingPackages(LabError):
+class MissingPackages(LabError):  # noqa: N818  # says what happened
     """The host lacks packages that the lab needs."""
 
     def __init__(self, packages: tuple[str, ...]) -> None:
