@@ -18,6 +18,7 @@ __all__ = [
     "CgroupEvents",
     "Mount",
     "ancestors",
+    "children",
     "find_cgroup2",
     "has_v1_memory",
     "inode",
@@ -160,13 +161,18 @@ def walk(layout: Layout) -> Iterator[tuple[str, int]]:
     waiting = [""]
     while waiting:
         parent = waiting.pop()
-        for name, number in _children(top + parent):
+        for name, number in children(top + parent):
             child = f"{parent}/{name}"
             yield child, number
             waiting.append(child)
 
 
-def _children(directory: str) -> list[tuple[str, int]]:
+def children(directory: str) -> list[tuple[str, int]]:
+    """List a cgroup's direct children by name and inode; none where it vanished meanwhile.
+
+    Raises:
+        Unsupported: The directory may not be read.
+    """
     try:
         with os.scandir(directory) as entries:
             return [

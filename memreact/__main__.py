@@ -1,0 +1,96 @@
+"""The command line: run, check, doctor, unit."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from memreact import __version__
+
+__all__ = ["main"]
+
+_DONE, _COULD_NOT, _MISUSED = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what was asked; 0 done, 1 could not, 2 misused or refused settings."""
+    asked = _parser().parse_args(argv)
+    command = _COMMANDS[asked.command]
+    return command(asked)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="memreact",
+        description="Gives a VM guest's cold memory back to its host, and stops when it hurts.",
+    )
+    parser.add_argument("--version", action="version", version=f"memreact {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run the daemon in the foreground")
+    run.add_argument("--config", metavar="FILE", help="settings, instead of those of the machine")
+    run.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop")
+    check = commands.add_parser("check", help="validate settings and show what is in force")
+    check.add_argument("file", nargs="?", metavar="FILE", help="a settings file")
+    check.add_argument("--all", action="store_true", help="the defaults too")
+    doctor = commands.add_parser("doctor", help="what this guest can do, and what is missing")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    unit = commands.add_parser("unit", help="the systemd unit")
+    unit.add_argument("--print", action="store_true", required=True, help="print it")
+    commands.add_parser("put-back", help="restore what was switched on (for the unit)")
+    return parser
+
+
+def _run(asked: argparse.Namespace) -> int:
+    from memreact.daemon import run  # noqa: PLC0415  # the other commands stay small
+    from memreact.settings_errors import SettingsError  # noqa: PLC0415
+
+    try:
+        return run(asked.config, lean=asked.loop == "uvloop")
+    except SettingsError as error:
+        print(f"memreact: {error}", file=sys.stderr)  # noqa: T201
+        return _MISUSED
+
+
+def _check(asked: argparse.Namespace) -> int:
+    from memreact.check import check  # noqa: PLC0415
+
+    code, text = check(asked.file, show_all=asked.all)
+    print(text, file=sys.stdout if code == _DONE else sys.stderr)
+    return code
+
+
+def _doctor(asked: argparse.Namespace) -> int:
+    from memreact.doctor import encode, examine_here, render  # noqa: PLC0415
+
+    report = examine_here()
+    print(encode(report) if asked.json else render(report))  # noqa: T201
+    return _DONE
+
+
+def _unit(_asked: argparse.Namespace) -> int:
+    from memreact.unit import unit_text  # noqa: PLC0415
+
+    sys.stdout.write(unit_text())
+    return _DONE
+
+
+def _put_back(_asked: argparse.Namespace) -> int:
+    from kernelio.layout import Layout  # noqa: PLC0415
+    from memreact.run_dir import RunDir  # noqa: PLC0415
+
+    for path in RunDir().put_back(Layout()):
+        print(f"put back {path}")  # noqa: T201
+    return _DONE
+
+
+_COMMANDS = {
+    "run": _run,
+    "check": _check,
+    "doctor": _doctor,
+    "unit": _unit,
+    "put-back": _put_back,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""The one thread that writes to the kernel: survey, inspect, evict, age, one thing at a time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kernelio import cgroup, memcg
+from kernelio.errors import Interrupted, KernelioError, Refused, Unsupported, Vanished
+from kernelio.layout import Layout
+from kernelio.mglru import LruGen
+from memreact.actions import Age, AgeTarget, Evict, Inspect, Reclaim, Survey
+from memreact.events import (
+    AgeResult,
+    AgingEnded,
+    BatchEnded,
+    Event,
+    Inspected,
+    Inspection,
+    Outcome,
+)
+from memreact.gate import Gate, HeldBack
+from memreact.sources.inspection import Folios, inspect
+from memreact.sources.pressure import read_sample
+from memreact.sources.survey import survey
+
+__all__ = ["Ground", "Work", "Worker"]
+
+Work = Survey | Inspect | Evict | Reclaim | Age
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the worker stands on: read again when the guest's hardware changes."""
+
+    layout: Layout
+    own_path: str
+    folios: Folios
+    lru_gen: LruGen | None
+
+
+class Worker:
+    """Carries out one action at a time and posts the event that tells how it ended.
+
+    Args:
+        ground: Where and with what to work.
+        gate: Asked before each write.
+        post: Called on this thread with each event.
+    """
+
+    def __init__(self, ground: Ground, gate: Gate, post: Callable[[Event], None]) -> None:
+        self._ground = ground
+        self._gate = gate
+        self._post = post
+        self._jobs: queue.SimpleQueue[tuple[Work, int] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="memreact-worker", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; it lives as long as the daemon, so that a kick never goes astray."""
+        self._thread.start()
+
+    def submit(self, work: Work, token: int) -> None:
+        """Queue an action; `token` is the gate's at the moment of the decision."""
+        self._jobs.put((work, token))
+
+    def stand_on(self, ground: Ground) -> None:
+        """Work on other ground from the next action on."""
+        self._ground = ground
+
+    def close(self) -> None:
+        """End the thread after the action that is under way."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._gate.serve_this_thread()
+        while (job := self._jobs.get()) is not None:
+            self._post(self._carry_out(*job))
+
+    def _carry_out(self, work: Work, token: int) -> Event:
+        ground = self._ground
+        match work:
+            case Survey():
+                works = ground.lru_gen is not None
+                return survey(ground.layout, ground.own_path, mglru_works=works)
+            case Inspect(path):
+                return self._inspect(path)
+            case Evict() | Reclaim():
+                return self._batch(work, token)
+            case Age(targets):
+                results = tuple(self._age(target, token) for target in targets)
+                return AgingEnded(results, read_sample(ground.layout, ground.own_path))
+
+    def _inspect(self, path: str) -> Inspected:
+        try:
+            return Inspected(path, self._look_at(path))
+        except KernelioError as error:
+            return Inspected(path, None, str(error))
+
+    def _look_at(self, path: str) -> Inspection:
+        ground = self._ground
+        return inspect(ground.layout, ground.own_path, path, ground.folios)
+
+    def _batch(self, work: Evict | Reclaim, token: int) -> BatchEnded:
+        node = work.node if isinstance(work, Evict) else 0
+        began = time.monotonic_ns()
+        outcome, detail = self._guarded(work, token)
+        took_us = (time.monotonic_ns() - began) // 1000
+        if outcome == "vanished":
+            return BatchEnded(work.path, node, work.pages, outcome, None, took_us, detail)
+        seen = self._inspect(work.path)
+        detail = detail or seen.detail
+        return BatchEnded(work.path, node, work.pages, outcome, seen.inspection, took_us, detail)
+
+    def _guarded(self, work: Evict | Reclaim | AgeTarget, token: int) -> tuple[Outcome, str]:
+        """Write unless stopped or the memcg is another one by now, and name how it ended."""
+        try:
+            self._same_memcg(work)
+            self._write(work, token)
+        except HeldBack:
+            return "held_back", ""
+        except Interrupted:
+            return "broken_off", ""
+        except Vanished as error:
+            return "vanished", str(error)
+        except Unsupported as error:
+            return "unsupported", str(error)
+        except Refused as error:
+            return self._refused(work, error)
+        return "done", ""
+
+    def _refused(self, work: Evict | Reclaim | AgeTarget, error: Refused) -> tuple[Outcome, str]:
+        """An unknown memcg id is refused too, and it is unknown when the memcg died just now."""
+        try:
+            self._same_memcg(work)
+        except Vanished as gone:
+            return "vanished", str(gone)
+        return "refused", str(error)
+
+    def _same_memcg(self, work: Evict | Reclaim | AgeTarget) -> None:
+        directory = self._ground.layout.memcg_dir(work.path)
+        if cgroup.inode(directory) != work.inode:
+            raise Vanished(directory)
+
+    def _write(self, work: Evict | Reclaim | AgeTarget, token: int) -> None:
+        match work:
+            case Evict():
+                with self._gate.writing(token):
+                    self._lru_gen().evict(
+                        work.memcg_id,
+                        work.node,
+                        work.seq,
+                        swappiness=work.swappiness,
+                        pages=work.pages,
+                    )
+            case Reclaim():
+                with self._gate.writing(token):
+                    self._reclaim(work)
+            case AgeTarget():
+                # Aging cannot be broken off, so it is only held back.
+                if not self._gate.open_for(token):
+                    raise HeldBack
+                self._lru_gen().age(work.memcg_id, work.node, work.max_seq, can_swap=work.can_swap)
+
+    def _reclaim(self, work: Reclaim) -> None:
+        directory = self._ground.layout.memcg_dir(work.path)
+        swappiness = None if work.swappiness < 0 else work.swappiness
+        memcg.reclaim(directory, bytes_=work.pages * work.page_bytes, swappiness=swappiness)
+
+    def _lru_gen(self) -> LruGen:
+        lru_gen = self._ground.lru_gen
+        if lru_gen is None:
+            raise Unsupported(self._ground.layout.lru_gen, "not open")
+        return lru_gen
+
+    def _age(self, target: AgeTarget, token: int) -> AgeResult:
+        outcome, detail = self._guarded(target, token)
+        return AgeResult(target.path, target.node, outcome, detail)

@@ -1,0 +1,340 @@
+"""Puts the parts together and runs them until told to stop; the only file that knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from kernelio import cgroup
+from kernelio.errors import KernelioError
+from kernelio.inotify import Inotify
+from kernelio.interruptible import install_kick_handler
+from kernelio.layout import Layout
+from kernelio.process import lock_memory_on_fault
+from kernelio.psi import Fired, TriggerSet
+from kernelio.uevent import open_monitor
+from memreact.actuator.worker import Worker
+from memreact.doctor import examine
+from memreact.events import (
+    CapabilitiesRead,
+    Event,
+    Instant,
+    RulesChanged,
+    StallSeen,
+    Stopping,
+)
+from memreact.gate import Gate
+from memreact.ground import break_ground, capabilities_read, switch_on
+from memreact.hands import Hands
+from memreact.mailbox import Mailbox
+from memreact.policy.state import Step
+from memreact.reactor import Reactor
+from memreact.run_dir import RunDir
+from memreact.settings import Settings, load
+from memreact.settings_errors import SettingsError
+from memreact.sources.limits import LimitWatch
+from memreact.sources.machine import ClockWatch, DeviceWatch
+from memreact.sources.pressure import now_us, read_sample
+from memreact.sources.tree import CgroupTree
+from memreact.sources.triggers import Triggers
+from memreact.sources.waiter import Waiter
+from memreact.systemd import Notifier, watchdog_us
+from memreact.telemetry.decisions import DecisionLog
+from memreact.telemetry.journal import Journal
+from memreact.telemetry.status import status_line
+
+__all__ = ["Daemon", "run"]
+
+# The waiting thread needs the interpreter's lock: with Python's 5 ms it would wait that long.
+SWITCH_INTERVAL_S = 0.0005
+_TOLD = {"turn", "pause", "resume", "rules"}
+# The work of one turn must move on within this, or the watchdog is no longer fed.
+_STUCK_US = 300_000_000
+
+Mail = Event | tuple[Fired, int]
+
+
+class Daemon:
+    """One memreact: its parts, from start to stop, on the running loop.
+
+    Args:
+        settings: What is in force at first.
+        layout: Where the kernel shows its files.
+        run_dir: What outlives a restart.
+        journal: Where lines go.
+        notifier: systemd's ear.
+        reload: Reads the settings again.
+    """
+
+    def __init__(  # noqa: PLR0913  # the parts come from outside, so that a test brings its own
+        self,
+        settings: Settings,
+        *,
+        layout: Layout,
+        run_dir: RunDir,
+        journal: Journal,
+        notifier: Notifier,
+        reload: Callable[[int], Settings],
+    ) -> None:
+        self._settings = settings
+        self._layout = layout
+        self._run_dir = run_dir
+        self._journal = journal
+        self._notifier = notifier
+        self._reload = reload
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        self._alone = run_dir.take_lock()
+        self._own_path = _own_path(layout)
+        self._phase = run_dir.phase()
+        self._mailbox: Mailbox[Mail] = Mailbox()
+        self._waiting = TriggerSet()
+        self._gate = Gate()
+        self._decisions = DecisionLog(settings.rules.decisions_kept)
+        self._waiter = Waiter(self._waiting, self._gate, self._fired)
+        self._triggers = Triggers(layout, self._waiting)
+        self._limits = LimitWatch(layout, Inotify())
+        self._tree = CgroupTree(layout, Inotify())
+        self._reactor = Reactor(self._loop, now_us, settings.rules, self._perform, self._observe)
+        self._busy_since: Instant | None = None
+        self._begin()
+
+    @property
+    def reactor(self) -> Reactor:
+        """State and rules, to look at."""
+        return self._reactor
+
+    @property
+    def decisions(self) -> DecisionLog:
+        """The last decisions."""
+        return self._decisions
+
+    def stop(self) -> None:
+        """Ask for the end; `until_stopped` returns soon after."""
+        self._stopped.set()
+
+    async def until_stopped(self) -> None:
+        """Run until asked to stop, then let go of everything within a second."""
+        await self._stopped.wait()
+        self._notifier.stopping()
+        self._reactor.handle(Stopping())
+        self._close()
+
+    def reload(self) -> None:
+        """Read the settings again; a bad file leaves what is in force."""
+        self._notifier.reloading(now_us())
+        try:
+            fresh = self._reload(self._settings.revision + 1)
+        except SettingsError as error:
+            self._journal.say("error", "settings_refused", error=error)
+        else:
+            self.settle(fresh)
+        self._notifier.ready(self._status())
+
+    def settle(self, fresh: Settings) -> None:
+        """Put other settings in force, whole, for work that runs too."""
+        if fresh.config == self._settings.config:
+            return
+        self._hands.break_off()
+        self._settings = fresh
+        self._journal.level = fresh.rules.log_level
+        self._decisions.keep(fresh.rules.decisions_kept)
+        self._reactor.rules = fresh.rules
+        guest = self._read_capabilities()
+        self._reactor.handle(guest)
+        self._reactor.handle(RulesChanged(fresh.revision))
+
+    def _begin(self) -> None:
+        if self._alone:
+            switch_on(self._layout, self._run_dir, self._journal)
+        guest = self._examined()
+        ground = break_ground(self._layout, self._own_path, guest)
+        self._worker = Worker(ground, self._gate, self._mailbox.post)
+        self._hands = Hands(
+            layout=self._layout,
+            own_path=self._own_path,
+            gate=self._gate,
+            worker=self._worker,
+            triggers=self._triggers,
+            limits=self._limits,
+            waiter=self._waiter,
+            journal=self._journal,
+            read_capabilities=self._read_capabilities,
+        )
+        for thread in (self._worker, self._waiter, self._triggers):
+            thread.start()
+        self._watch(guest)
+        self._feed_watchdog()
+        self._notifier.ready(self._status())
+
+    def _watch(self, guest: CapabilitiesRead) -> None:
+        self._loop.add_reader(self._mailbox.fileno(), self._mail)
+        self._reactor.handle(guest)
+        if guest.idle_because is not None:
+            self._journal.say("warning", "idle", because=guest.idle_because)
+        for event in self._tree.scan():
+            self._reactor.handle(event)
+        for source in (self._tree, self._limits, *self._machine()):
+            self._loop.add_reader(source.fileno(), self._read, source.read)
+
+    def _machine(self) -> Iterable[ClockWatch | DeviceWatch]:
+        for name, opened in (("clock", ClockWatch), ("devices", self._devices)):
+            try:
+                yield opened()
+            except KernelioError as error:
+                self._journal.say("warning", "not_watched", what=name, error=error)
+
+    def _devices(self) -> DeviceWatch:
+        return DeviceWatch(open_monitor(self._layout))
+
+    def _read(self, read: Callable[[], Iterable[Event]]) -> None:
+        for event in read():
+            self._reactor.handle(event)
+
+    def _fired(self, fired: Fired, stops: int) -> None:
+        """On the waiting thread: what was stopped, for the loop to decide on."""
+        self._mailbox.post((fired, stops))
+
+    def _mail(self) -> None:
+        stalled: dict[str, None] = {}
+        for mail in self._mailbox.drain():
+            if isinstance(mail, tuple):
+                fired, stops = mail
+                self._hands.stops_handled = max(self._hands.stops_handled, stops)
+                if not fired.gone:
+                    stalled[fired.name] = None
+            else:
+                self._busy_since = None
+                self._reactor.handle(mail)
+        for name in stalled:
+            self._reactor.handle(self._stall(name))
+
+    def _stall(self, trigger: str) -> StallSeen:
+        """The exact totals, of the memcg at work too, whoever's trigger fired."""
+        turn = self._reactor.state.turn
+        at_work = turn.eviction.candidate.path if turn and turn.eviction else None
+        sample = read_sample(self._layout, self._own_path, trigger or at_work)
+        return StallSeen(sample, trigger or "guest")
+
+    def _perform(self, action: object) -> Event | None:
+        self._busy_since = self._busy_since or now_us()
+        return self._hands.perform(action)  # type: ignore[arg-type]
+
+    def _observe(self, event: Event, made: Step, now: Instant) -> None:
+        for decision in made.decisions:
+            self._decisions.add(now, decision)
+            self._journal.tell(decision)
+            if decision.verdict in _TOLD:
+                self._notifier.status(self._status())
+        if isinstance(event, CapabilitiesRead):
+            self._notifier.status(self._status())
+
+    def _status(self) -> str:
+        state, rules = self._reactor.state, self._reactor.rules
+        page_bytes = state.guest.page_bytes if state.guest else 0
+        return status_line(state, rules, now_us(), page_bytes)
+
+    def _read_capabilities(self) -> CapabilitiesRead:
+        guest = self._examined()
+        self._worker.stand_on(break_ground(self._layout, self._own_path, guest))
+        return guest
+
+    def _examined(self) -> CapabilitiesRead:
+        can = examine(self._layout, own_pid=os.getpid()).capabilities
+        return capabilities_read(
+            can, self._reactor.rules, self._own_path, self._phase, alone=self._alone
+        )
+
+    def _feed_watchdog(self) -> None:
+        every_us = watchdog_us(os.environ, os.getpid())
+        if every_us is None:
+            return
+        stuck = self._busy_since is not None and now_us() - self._busy_since > _STUCK_US
+        if not (stuck and self._reactor.state.turn and self._reactor.state.turn.in_flight):
+            self._notifier.alive()
+        self._loop.call_later(every_us / 2_000_000, self._feed_watchdog)
+
+    def _close(self) -> None:
+        self._reactor.close()
+        for fd in (self._mailbox.fileno(), self._tree.fileno(), self._limits.fileno()):
+            self._loop.remove_reader(fd)
+        self._worker.close()
+        self._triggers.close()
+        self._waiter.close()
+        self._waiting.close()
+        self._mailbox.close()
+
+
+def run(explicit: str | None, *, lean: bool = True) -> int:
+    """Run the daemon until SIGTERM; returns the exit status.
+
+    Args:
+        explicit: A settings file that must exist; None for those of the machine.
+        lean: Use uvloop; asyncio's own loop otherwise.
+
+    Raises:
+        SettingsError: The settings are refused; nothing was started.
+    """
+    settings = load(explicit)
+    under_systemd = "INVOCATION_ID" in os.environ
+    journal = Journal(settings.rules.log_level, under_systemd="JOURNAL_STREAM" in os.environ)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    install_kick_handler()
+    run_dir = RunDir()
+    layout = Layout(cgroup=_cgroup_mount())
+
+    async def main() -> None:
+        daemon = Daemon(
+            settings,
+            layout=layout,
+            run_dir=run_dir,
+            journal=journal,
+            notifier=Notifier(os.environ),
+            reload=lambda revision: load(explicit, revision=revision),
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, daemon.stop)
+        loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+        _lock_memory(journal)
+        await daemon.until_stopped()
+
+    with asyncio.Runner(loop_factory=_loop_factory(lean=lean)) as runner:
+        runner.run(main())
+    if not under_systemd:
+        run_dir.put_back(layout)  # under systemd a unit of its own does it, at the final stop only
+    return 0
+
+
+def _loop_factory(*, lean: bool) -> Callable[[], asyncio.AbstractEventLoop]:
+    if not lean:
+        return asyncio.new_event_loop
+    import uvloop  # noqa: PLC0415  # asked for by a switch
+
+    return uvloop.new_event_loop
+
+
+def _own_path(layout: Layout) -> str:
+    with suppress(KernelioError):
+        return cgroup.own_path(layout.root)
+    return "/"
+
+
+def _cgroup_mount() -> str:
+    with suppress(KernelioError):
+        mount = cgroup.find_cgroup2()
+        if mount is not None:
+            return mount.path
+    return "/sys/fs/cgroup"
+
+
+def _lock_memory(journal: Journal) -> None:
+    """After all imports: what is touched stays, so that our own eviction never waits for disk."""
+    try:
+        lock_memory_on_fault()
+    except KernelioError as error:
+        journal.say("warning", "memory_not_locked", error=error)

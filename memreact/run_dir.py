@@ -1,0 +1,98 @@
+"""What outlives a restart of the daemon but not its stop: files below /run/memreact."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+
+from kernelio.errors import KernelioError
+from kernelio.files import write_bytes
+from kernelio.layout import Layout
+
+__all__ = ["RunDir"]
+
+_LOCK = "lock"
+_PHASE = "phase"
+_SWITCHED_ON = "switched-on"
+
+
+class RunDir:
+    """The directory, and the lock that says that we are the only one.
+
+    Args:
+        path: The directory; it is made if it can be.
+    """
+
+    def __init__(self, path: str = "/run/memreact") -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    def take_lock(self) -> bool:
+        """Become the only memreact of this guest; False where another one is."""
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            fd = os.open(self._file(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return True  # not root: nothing could be done here anyway
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())
+        self._lock = fd
+        return True
+
+    def phase(self, *, draw_again: bool = False) -> float:
+        """When in a period this guest's turns lie, 0 to 1: drawn once a boot.
+
+        Args:
+            draw_again: A restored snapshot would share it with its clones.
+        """
+        known = None if draw_again else self._read(_PHASE)
+        if known is not None:
+            with suppress(ValueError):
+                return min(max(float(known), 0.0), 1.0)
+        drawn = int.from_bytes(os.urandom(4), "big") / 2**32
+        self._write(_PHASE, f"{drawn:.9f}\n")
+        return drawn
+
+    def remember_switch(self, path: str, before: str) -> None:
+        """Record what a file held before we changed it, unless an earlier run did."""
+        known = self._read(_SWITCHED_ON) or ""
+        if not any(line.startswith(path + "\t") for line in known.splitlines()):
+            self._write(_SWITCHED_ON, f"{known}{path}\t{before}\n")
+
+    def put_back(self, layout: Layout) -> list[str]:
+        """Restore what was switched on; returns the files that took their old value back."""
+        restored = []
+        for line in (self._read(_SWITCHED_ON) or "").splitlines():
+            path, _, before = line.partition("\t")
+            if path != layout.lru_gen_enabled:
+                continue  # never write to a file that we would not have switched
+            with suppress(KernelioError):
+                write_bytes(path, before.encode())
+                restored.append(path)
+        with suppress(OSError):
+            os.unlink(self._file(_SWITCHED_ON))
+        return restored
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def _read(self, name: str) -> str | None:
+        try:
+            with open(self._file(name), encoding="utf-8") as file:
+                return file.read(4096)
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def _write(self, name: str, text: str) -> None:
+        # Renamed into place: a crash leaves the old text or the new, never half of one.
+        fresh = self._file(name + ".new")
+        with suppress(OSError):
+            with open(fresh, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(fresh, self._file(name))

@@ -1,0 +1,1 @@
+"""What wakes us, and what is read then: kernel readings become events here."""

@@ -1,0 +1,96 @@
+"""One memcg read closely: what it may lose, what it lost, and what that did to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kernelio import cgroup, memcg, swap
+from kernelio.errors import KernelioError
+from kernelio.layout import Layout
+from kernelio.meminfo import read_meminfo
+from memreact.events import Guard, Inspection
+from memreact.sources.pressure import read_sample
+
+__all__ = ["Folios", "inspect"]
+
+
+class Folios(NamedTuple):
+    """The largest folios of this guest, bytes: they set how far a batch overshoots."""
+
+    file_bytes: int
+    anon_bytes: int
+    huge_bytes: int
+
+
+def inspect(layout: Layout, own_path: str, path: str, folios: Folios) -> Inspection:
+    """Read a memcg before or after a write to it.
+
+    Raises:
+        Vanished: It is gone.
+        KernelioError: It cannot be read.
+    """
+    directory = layout.memcg_dir(path)
+    stat = memcg.read_memory_stat(directory)
+    events = memcg.read_memory_events(directory) if path != "/" else None
+    state = cgroup.read_cgroup_events(directory)
+    stored, used = _zram(layout)
+    return Inspection(
+        path=path,
+        pressure=read_sample(layout, own_path, path),
+        guards=tuple(_guards(layout, path)),
+        anon_bytes=stat.anon_bytes,
+        file_bytes=stat.file_bytes,
+        dirty_bytes=stat.file_dirty_bytes + stat.file_writeback_bytes,
+        unevictable_bytes=stat.unevictable_bytes,
+        evicted_total_pages=stat.pgsteal,
+        refault_total_pages=stat.workingset_refault_file + stat.workingset_refault_anon,
+        swap_free_bytes=_swap_free(layout, path),
+        zram_stored_bytes=stored,
+        zram_used_bytes=used,
+        folio_bytes=_folio_bytes(stat, folios),
+        limit_bytes=memcg.read_limits(directory).max_bytes if path != "/" else None,
+        frozen=state.frozen,
+        throttled_total=0 if events is None else events.high + events.max,
+        oom_total=0 if events is None else events.oom + events.oom_kill,
+    )
+
+
+def _guards(layout: Layout, path: str) -> Iterator[Guard]:
+    for above in cgroup.ancestors(path):
+        if above == "/":
+            continue
+        directory = layout.memcg_dir(above)
+        protection = memcg.read_protection(directory)
+        kept = max(protection.min_bytes, protection.low_bytes)
+        yield Guard(above, memcg.read_current(directory), kept)
+
+
+def _swap_free(layout: Layout, path: str) -> int:
+    """Swap that this memcg can still use: the guest's, within each limit on the way up."""
+    free = read_meminfo(layout).swap_free_bytes
+    for above in cgroup.ancestors(path) if free else ():
+        if above == "/":
+            continue
+        use = memcg.read_swap(layout.memcg_dir(above))
+        if use.max_bytes is not None:
+            free = min(free, max(0, use.max_bytes - use.current_bytes))
+    return free
+
+
+def _zram(layout: Layout) -> tuple[int, int]:
+    """Bytes stored in zram and what they take, where all swap is zram; else nothing is known."""
+    try:
+        devices = swap.read_swaps(layout)
+        names = [swap.zram_name(device) for device in devices]
+        uses = [swap.read_zram(layout, name) for name in names if name is not None]
+    except KernelioError:
+        return 0, 0
+    if not uses or len(uses) < len(devices):
+        return 0, 0
+    return sum(use.original_bytes for use in uses), sum(use.used_bytes for use in uses)
+
+
+def _folio_bytes(stat: memcg.MemoryStat, folios: Folios) -> int:
+    huge = stat.anon_thp_bytes or stat.file_thp_bytes or stat.shmem_thp_bytes
+    return max(folios.file_bytes, folios.anon_bytes, folios.huge_bytes if huge else 0)

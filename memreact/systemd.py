@@ -1,0 +1,63 @@
+"""Telling systemd how we are: sd_notify(3), over a plain datagram socket.
+
+uvloop cannot reach abstract sockets, and one sendto takes microseconds.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+
+from memreact.events import Instant
+
+__all__ = ["Notifier", "watchdog_us"]
+
+
+class Notifier:
+    """Sends to the socket that systemd named, or to nobody.
+
+    Args:
+        environ: Where $NOTIFY_SOCKET may be.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+        self._socket: socket.socket | None = None
+        if self._address:
+            kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+            self._socket = socket.socket(socket.AF_UNIX, kind)
+
+    def ready(self, status: str) -> None:
+        """Started, or reloaded."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def reloading(self, now: Instant) -> None:
+        """SIGHUP has arrived; without the time in the same datagram systemctl reload hangs."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={now}")
+
+    def status(self, status: str) -> None:
+        """What systemctl status shows."""
+        self._send(f"STATUS={status}")
+
+    def stopping(self) -> None:
+        """SIGTERM has arrived."""
+        self._send("STOPPING=1")
+
+    def alive(self) -> None:
+        """Feed the watchdog."""
+        self._send("WATCHDOG=1")
+
+    def _send(self, text: str) -> None:
+        # A full or missing socket must not stop the daemon: the watchdog is there to notice.
+        with suppress(OSError):
+            if self._socket is not None:
+                self._socket.sendto(text.encode(), self._address)
+
+
+def watchdog_us(environ: Mapping[str, str], pid: int) -> int | None:
+    """How often systemd wants to hear from this process; None where it does not."""
+    wanted = environ.get("WATCHDOG_USEC", "")
+    if not wanted.isdecimal() or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return None
+    return int(wanted)

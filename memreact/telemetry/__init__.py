@@ -1,0 +1,1 @@
+"""What people are told: the log of decisions, the journal's lines, the status line."""

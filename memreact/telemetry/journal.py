@@ -1,0 +1,68 @@
+"""Lines for journald: a priority, then key=value."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from memreact.actions import Decision
+
+__all__ = ["Journal", "line_of"]
+
+_PRIORITIES = {"error": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
+# How loud a verdict is: acted is info, a change of our standing is notice, chose not to is debug.
+_LOUD = {"turn": "info", "rules": "info", "pause": "notice", "resume": "notice", "forget": "notice"}
+
+
+class Journal:
+    """Writes to stderr, which systemd reads; a terminal gets the same without the priority.
+
+    Args:
+        level: The least important that is written.
+        under_systemd: Whether lines begin with `<priority>`.
+        write: Where lines go.
+    """
+
+    def __init__(
+        self,
+        level: str = "info",
+        *,
+        under_systemd: bool = False,
+        write: Callable[[str], object] | None = None,
+    ) -> None:
+        self.level = level
+        self._prefix = under_systemd
+        self._write = write or sys.stderr.write
+
+    def say(self, level: str, what: str, /, **saw: object) -> None:
+        """Write one line, if it is important enough."""
+        if _PRIORITIES[level] > _PRIORITIES[self.level]:
+            return
+        line = " ".join([what, *(f"{key}={_quoted(value)}" for key, value in saw.items())])
+        self._write(f"<{_PRIORITIES[level]}>{line}\n" if self._prefix else f"{line}\n")
+
+    def tell(self, decision: Decision) -> None:
+        """Write a decision with the figures behind it."""
+        level = _LOUD.get(decision.verdict, "debug")
+        if _PRIORITIES[level] <= _PRIORITIES[self.level]:
+            self.say(level, "decision", **line_of(decision))
+
+
+def line_of(decision: Decision) -> dict[str, object]:
+    """A decision as one flat row."""
+    about: dict[str, object] = {"action": decision.verdict}
+    if decision.path:
+        about["memcg"] = decision.path
+    if decision.node is not None:
+        about["node"] = decision.node
+    return {**about, "because": decision.because.code, **decision.because.saw}
+
+
+def _quoted(value: object) -> str:
+    """A value that cannot break its line, whatever a cgroup is called."""
+    text = str(value)
+    if text and all(c.isprintable() and c not in ' "=' for c in text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    plain = escaped.encode("utf-8", "backslashreplace").decode()
+    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in plain) + '"'
