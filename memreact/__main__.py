@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the daemon in the foreground")
     run.add_argument("--config", metavar="FILE", help="settings, instead of those of the machine")
     run.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop")
+    run.add_argument("--trace", metavar="FILE", help="append every event and decision, as JSON")
     check = commands.add_parser("check", help="validate settings and show what is in force")
     check.add_argument("file", nargs="?", metavar="FILE", help="a settings file")
     check.add_argument("--all", action="store_true", help="the defaults too")
@@ -46,7 +47,7 @@ def _run(asked: argparse.Namespace) -> int:
     from memreact.settings_errors import SettingsError  # noqa: PLC0415
 
     try:
-        return run(asked.config, lean=asked.loop == "uvloop")
+        return run(asked.config, loop=asked.loop, trace=asked.trace)
     except SettingsError as error:
         print(f"memreact: {error}", file=sys.stderr)  # noqa: T201
         return _MISUSED

@@ -46,6 +46,7 @@ from memreact.systemd import Notifier, watchdog_us
 from memreact.telemetry.decisions import DecisionLog
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.status import status_line
+from memreact.telemetry.trace import Trace
 
 __all__ = ["Daemon", "run"]
 
@@ -68,6 +69,7 @@ class Daemon:
         journal: Where lines go.
         notifier: systemd's ear.
         reload: Reads the settings again.
+        trace: Where every event is written, if anywhere.
     """
 
     def __init__(  # noqa: PLR0913  # the parts come from outside, so that a test brings its own
@@ -79,6 +81,7 @@ class Daemon:
         journal: Journal,
         notifier: Notifier,
         reload: Callable[[int], Settings],
+        trace: Trace | None = None,
     ) -> None:
         self._settings = settings
         self._layout = layout
@@ -86,6 +89,7 @@ class Daemon:
         self._journal = journal
         self._notifier = notifier
         self._reload = reload
+        self._trace = trace
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
         self._alone = run_dir.take_lock()
@@ -225,6 +229,8 @@ class Daemon:
         return self._hands.perform(action)  # type: ignore[arg-type]
 
     def _observe(self, event: Event, made: Step, now: Instant) -> None:
+        if self._trace is not None:
+            self._trace.add(now, event, made)
         for decision in made.decisions:
             self._decisions.add(now, decision)
             self._journal.tell(decision)
@@ -269,12 +275,13 @@ class Daemon:
         self._mailbox.close()
 
 
-def run(explicit: str | None, *, lean: bool = True) -> int:
+def run(explicit: str | None, *, loop: str = "uvloop", trace: str | None = None) -> int:
     """Run the daemon until SIGTERM; returns the exit status.
 
     Args:
         explicit: A settings file that must exist; None for those of the machine.
-        lean: Use uvloop; asyncio's own loop otherwise.
+        loop: "uvloop", or "asyncio" for Python's own.
+        trace: A file for every event, action and decision.
 
     Raises:
         SettingsError: The settings are refused; nothing was started.
@@ -295,23 +302,24 @@ def run(explicit: str | None, *, lean: bool = True) -> int:
             journal=journal,
             notifier=Notifier(os.environ),
             reload=lambda revision: load(explicit, revision=revision),
+            trace=None if trace is None else Trace(trace),
         )
-        loop = asyncio.get_running_loop()
+        running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, daemon.stop)
-        loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+            running.add_signal_handler(number, daemon.stop)
+        running.add_signal_handler(signal.SIGHUP, daemon.reload)
         _lock_memory(journal)
         await daemon.until_stopped()
 
-    with asyncio.Runner(loop_factory=_loop_factory(lean=lean)) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
         runner.run(main())
     if not under_systemd:
         run_dir.put_back(layout)  # under systemd a unit of its own does it, at the final stop only
     return 0
 
 
-def _loop_factory(*, lean: bool) -> Callable[[], asyncio.AbstractEventLoop]:
-    if not lean:
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    if name == "asyncio":
         return asyncio.new_event_loop
     import uvloop  # noqa: PLC0415  # asked for by a switch
 

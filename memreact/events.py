@@ -174,6 +174,7 @@ class BatchEnded(Struct, frozen=True, tag=True):
     outcome: Outcome
     after: Inspection | None
     took_us: int = 0
+    ended_at: Instant = Instant(0)
     detail: str = ""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ from memreact.events import (
 )
 from memreact.gate import Gate, HeldBack
 from memreact.sources.inspection import Folios, inspect
-from memreact.sources.pressure import read_sample
+from memreact.sources.pressure import now_us, read_sample
 from memreact.sources.survey import survey
 
 __all__ = ["Ground", "Work", "Worker"]
@@ -106,14 +105,20 @@ class Worker:
 
     def _batch(self, work: Evict | Reclaim, token: int) -> BatchEnded:
         node = work.node if isinstance(work, Evict) else 0
-        began = time.monotonic_ns()
+        began = now_us()
         outcome, detail = self._guarded(work, token)
-        took_us = (time.monotonic_ns() - began) // 1000
-        if outcome == "vanished":
-            return BatchEnded(work.path, node, work.pages, outcome, None, took_us, detail)
-        seen = self._inspect(work.path)
-        detail = detail or seen.detail
-        return BatchEnded(work.path, node, work.pages, outcome, seen.inspection, took_us, detail)
+        ended = now_us()
+        seen = Inspected(work.path, None) if outcome == "vanished" else self._inspect(work.path)
+        return BatchEnded(
+            work.path,
+            node,
+            work.pages,
+            outcome,
+            seen.inspection,
+            took_us=ended - began,
+            ended_at=ended,
+            detail=detail or seen.detail,
+        )
 
     def _guarded(self, work: Evict | Reclaim | AgeTarget, token: int) -> tuple[Outcome, str]:
         """Write unless stopped or the memcg is another one by now, and name how it ended."""

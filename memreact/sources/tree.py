@@ -41,6 +41,7 @@ class CgroupTree:
         self._known: dict[str, tuple[int, bool, bool]] = {}
         self._paths: dict[int, str] = {}
         self._watches: dict[str, list[int]] = {}
+        self._below: dict[str, set[str]] = {}
         self.unwatched = 0
 
     def fileno(self) -> int:
@@ -98,6 +99,7 @@ class CgroupTree:
         self._watch(path)
         populated, frozen = self._state(path)
         self._known[path] = (inode, populated, frozen)
+        self._below.setdefault(posixpath.dirname(path), set()).add(path)
         yield MemcgAppeared(path, inode, populated, frozen)
 
     def _watch(self, path: str) -> None:
@@ -132,10 +134,13 @@ class CgroupTree:
             yield MemcgChanged(path, *state)
 
     def _forget(self, path: str) -> Iterator[TreeEvent]:
-        below = [known for known in self._known if known == path or known.startswith(path + "/")]
-        for gone in below:
-            del self._known[gone]
-            for watch in self._watches.pop(gone, ()):
-                self._paths.pop(watch, None)
-                self._inotify.remove(watch)
-            yield MemcgGone(gone)
+        """It is gone, and whatever we still believe to be below it."""
+        for below in sorted(self._below.pop(path, ())):
+            yield from self._forget(below)
+        if self._known.pop(path, None) is None:
+            return
+        self._below.get(posixpath.dirname(path), set()).discard(path)
+        for watch in self._watches.pop(path, ()):
+            self._paths.pop(watch, None)
+            self._inotify.remove(watch)
+        yield MemcgGone(path)
