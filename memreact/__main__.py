@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -43,7 +44,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    from memreact.daemon import run  # noqa: PLC0415  # the other commands stay small
+    from memreact._lean import leave_out_tls  # noqa: PLC0415  # the other commands stay small
+
+    leave_out_tls(os.environ)
+    from memreact.daemon import run  # noqa: PLC0415
     from memreact.settings_errors import SettingsError  # noqa: PLC0415
 
     try:
