@@ -1,0 +1,18 @@
+"""How a workload tells what happens: one JSON object a line on stdout, at once."""
+
+from __future__ import annotations
+
+import json
+import time
+
+__all__ = ["monotonic_us", "say"]
+
+
+def say(what: str, **figures: float | str) -> None:
+    """Print one line: what happened, at which CLOCK_MONOTONIC microsecond, and its figures."""
+    print(json.dumps({"what": what, "at_us": monotonic_us(), **figures}), flush=True)
+
+
+def monotonic_us() -> int:
+    """CLOCK_MONOTONIC in microseconds."""
+    return time.monotonic_ns() // 1000
