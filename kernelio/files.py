@@ -79,8 +79,10 @@ def meaning_of(error: OSError, path: str, *, fixed: bool = False) -> KernelioErr
     if number in (errno.ENODEV, errno.ESRCH):
         return Vanished(path)
     if number == errno.ENOENT:
-        stays = fixed or os.path.isdir(os.path.dirname(path))
-        return Unsupported(path, "not in this kernel") if stays else Vanished(path)
+        if fixed:
+            return Unsupported(path, "not in this kernel")
+        stays = os.path.isdir(os.path.dirname(path))
+        return Unsupported(path, "no such file here") if stays else Vanished(path)
     if number in _LACKING:
         return Unsupported(path, _LACKING[number])
     return Refused(path, number, os.strerror(number))
