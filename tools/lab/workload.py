@@ -98,7 +98,8 @@ class Workload:
         self.guest.put_bytes(b"", self._seen)
         command = (
             f"echo $$ > {shlex.quote(cgroup.folder)}/cgroup.procs && "
-            f"cd {_THERE} && exec python3 -m lab.workloads.{program} {shlex.join(words)} > {self._seen} 2>&1"
+            f"cd {_THERE} && exec > {self._seen} 2>&1 && "
+            f"exec python3 -m lab.workloads.{program} {shlex.join(words)}"
         )
         self.running: Running = self.guest.start(command)
         self.wait_for("ready", timeout_s=ready_s)
