@@ -51,7 +51,8 @@ def kicked_until_done(fd: int, data: bytes) -> BaseException | int:
             ended.append(write_interruptibly(fd, data))
         except OSError as error:
             ended.append(error)
-        done.set()
+        finally:
+            done.set()
 
     worker = threading.Thread(target=work)
     worker.start()
