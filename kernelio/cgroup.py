@@ -17,6 +17,7 @@ from kernelio.layout import Layout
 __all__ = [
     "CgroupEvents",
     "Mount",
+    "MountLine",
     "ancestors",
     "children",
     "find_cgroup2",
@@ -25,6 +26,7 @@ __all__ = [
     "own_path",
     "parse_cgroup_events",
     "parse_flat_keyed",
+    "parse_mountinfo",
     "read_cgroup_events",
     "read_procs",
     "walk",
@@ -49,11 +51,20 @@ class CgroupEvents(NamedTuple):
     frozen: bool
 
 
-class _MountLine(NamedTuple):
-    shown: bytes  # what of the file system is mounted here
+class MountLine(NamedTuple):
+    """One line of mountinfo, unescaped.
+
+    Args:
+        shown: The directory of the file system that is seen at the mount point; "/" is all of it.
+        path: The mount point.
+        kind: The file system's type.
+        options: The file system's own options; version 1 names its controllers here.
+    """
+
+    shown: str
     path: str
-    kind: bytes
-    options: bytes
+    kind: str
+    options: tuple[str, ...]
 
 
 def parse_flat_keyed(text: bytes, path: str) -> dict[str, int]:
@@ -84,7 +95,7 @@ def find_cgroup2(layout_root: str = "") -> Mount | None:
     mounts = [
         Mount(line.path, _read_controllers(layout_root + line.path))
         for line in _read_mounts(layout_root)
-        if line.kind == b"cgroup2" and line.shown == b"/"
+        if line.kind == "cgroup2" and line.shown == "/"
     ]
     with_memory = [mount for mount in mounts if "memory" in mount.controllers]
     return next(iter(with_memory + mounts), None)
@@ -92,10 +103,7 @@ def find_cgroup2(layout_root: str = "") -> Mount | None:
 
 def has_v1_memory(root: str = "") -> bool:
     """Tell whether version 1 holds the memory controller, so that version 2 cannot have it."""
-    return any(
-        line.kind == b"cgroup" and b"memory" in line.options.split(b",")
-        for line in _read_mounts(root)
-    )
+    return any(line.kind == "cgroup" and "memory" in line.options for line in _read_mounts(root))
 
 
 def _read_controllers(directory: str) -> frozenset[str]:
@@ -106,24 +114,35 @@ def _read_controllers(directory: str) -> frozenset[str]:
     return frozenset(os.fsdecode(text).split())
 
 
-def _read_mounts(root: str) -> list[_MountLine]:
+def _read_mounts(root: str) -> list[MountLine]:
     path = f"{root}/proc/self/mountinfo"
-    text = read_bytes(path, fixed=True)
+    return parse_mountinfo(read_bytes(path, fixed=True), path)
+
+
+def parse_mountinfo(text: bytes, path: str) -> list[MountLine]:
+    """Parse mountinfo.
+
+    Raises:
+        MalformedReading: A line is something else.
+    """
     return [_parse_mount(line, path) for line in text.split(b"\n") if line]
 
 
-def _parse_mount(line: bytes, path: str) -> _MountLine:
+def _parse_mount(line: bytes, path: str) -> MountLine:
     # 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
     place, separator, what = line.partition(b" - ")
     words, kinds = place.split(b" "), what.split(b" ")
     if not separator or len(words) < 6 or len(kinds) < 3:  # noqa: PLR2004  # see the line above
         raise MalformedReading(path, os.fsdecode(line), "a line of mountinfo")
-    return _MountLine(words[3], os.fsdecode(_unescaped(words[4])), kinds[0], kinds[-1])
+    options = os.fsdecode(kinds[-1]).split(",")
+    return MountLine(
+        _unescaped(words[3]), _unescaped(words[4]), os.fsdecode(kinds[0]), tuple(options)
+    )
 
 
-def _unescaped(text: bytes) -> bytes:
+def _unescaped(text: bytes) -> str:
     # Blank, tab, newline, # and the backslash itself come as octal numbers.
-    return _OCTAL.sub(lambda match: bytes((int(match[1], 8),)), text)
+    return os.fsdecode(_OCTAL.sub(lambda match: bytes((int(match[1], 8),)), text))
 
 
 def own_path(root: str = "") -> str:

@@ -245,10 +245,17 @@ def reclaim(directory: str, *, bytes_: int, swappiness: int | None = None) -> bo
         words += b" swappiness=%d" % swappiness
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            write_interruptibly(fd, words)
-        finally:
-            os.close(fd)
+    except OSError as error:
+        raise meaning_of(error, path) from error
+    try:
+        return _ask(fd, path, words)
+    finally:
+        os.close(fd)
+
+
+def _ask(fd: int, path: str, words: bytes) -> bool:
+    try:
+        write_interruptibly(fd, words)
     except OSError as error:
         if error.errno == errno.EAGAIN:
             return False
