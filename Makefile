@@ -48,7 +48,7 @@ floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of
 
 system: .venv/.complete deb ## tests in a real guest under QEMU
 	$(LAB) setup
-	$(BIN)/python $(PYTEST) tests/system -m system
+	$(BIN)/python $(PYTEST) tests/system -m system -o faulthandler_timeout=0
 
 wheel: .venv/.complete ## dist/memreact-*.whl
 	@rm -f dist/memreact-*.whl

@@ -27,7 +27,7 @@ HOSTS = {
 }
 HOST = re.compile(r"\b(?:https?|git|ssh|ftp)://(?:[^\s/@]+@)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)")
 # Where some machine happens to keep its checkouts.
-FOLDER = re.compile(r"(?<![\w.])/(?:work|root|home)/\w")
+FOLDER = re.compile(r"(?<![\w.}])/(?:work|home)/\w")
 
 
 def _texts() -> list[tuple[str, str]]:
