@@ -39,6 +39,7 @@ _FIGURE = re.compile(
 _START = re.compile(r"  start_pfn:\s+(\d{1,20})", re.ASCII)
 
 _ENTRY = 8  # /proc/kpageflags: one native 64-bit word for each page frame
+_LOOKS = 4  # places looked at to tell a large block from one that ends half-way
 _UPTODATE = 1 << 3  # include/uapi/linux/kernel-page-flags.h
 _BUDDY = 1 << 10
 
@@ -263,13 +264,14 @@ def _reported_pages(flags: _Flags, zone: Zone, order: int, max_order: int) -> in
 def _doublings(flags: _Flags, pfn: int, order: int, max_order: int) -> int:
     """How often the block at a reported head is twice 2^order pages.
 
-    Its upper half then shows as free without heads of its own. A block of 2^order whose buddy is in
-    pieces that are free at both places looked at is taken for twice its size.
+    Its upper half then shows as free without a head of its own. A block of 2^order whose buddy is in
+    pieces that are free wherever we look is taken for twice its size.
     """
     size = order
     while size < max_order and not pfn & (2 << size) - 1:
-        halfway, last = pfn + (1 << size), pfn + (2 << size) - 1
-        if not (flags.is_inside_a_free_block(halfway) and flags.is_inside_a_free_block(last)):
+        upper = range(pfn + (1 << size), pfn + (2 << size))
+        looked_at = (*upper[:: max(1, len(upper) // _LOOKS)], upper[-1])
+        if not all(flags.is_inside_a_free_block(place) for place in looked_at):
             break
         size += 1
     return size - order

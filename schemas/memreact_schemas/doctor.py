@@ -1,0 +1,90 @@
+"""What `memreact doctor --json` prints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+__all__ = ["Capabilities", "Finding", "Mglru", "Psi", "Report", "Status"]
+
+Mglru = Literal["on", "off", "absent", "unreachable"]
+"""The multi-gen LRU; "unreachable" is built in, but its debugfs file cannot be opened."""
+
+Psi = Literal["privileged", "slow", "none"]
+"""Pressure triggers: of any window, of multiples of 2 s only, or none."""
+
+Status = Literal["ok", "warning", "missing"]
+"""Done as meant, done worse or with a catch, or not done at all."""
+
+
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """What this guest's kernel, boot line and our privileges allow.
+
+    Args:
+        kernel: As `uname -r` prints it; empty where it cannot be read.
+        root: We are uid 0, or may write the kernel's files all the same (CAP_DAC_OVERRIDE).
+        page_size: In bytes.
+        nodes: NUMA nodes online.
+        cgroup_root: Where cgroup v2 is mounted; None where it is not.
+        memory_controller: cgroup v2 has the memory controller.
+        memory_reclaim: Each cgroup has memory.reclaim (Linux 5.19).
+        mglru: The multi-gen LRU.
+        psi: Triggers on the guest's pressure.
+        cgroup_psi: Each cgroup has a memory.pressure of its own.
+        page_reporting: A balloon reports free pages to the host.
+        reporting_order: Free blocks of 2^order pages are reported; -1 unset, None no reporting.
+        swap: There is a swap area.
+        rivals: Who else reclaims here, in words.
+    """
+
+    kernel: str
+    root: bool
+    page_size: int
+    nodes: tuple[int, ...]
+    cgroup_root: str | None
+    memory_controller: bool
+    memory_reclaim: bool
+    mglru: Mglru
+    psi: Psi
+    cgroup_psi: bool
+    page_reporting: bool
+    reporting_order: int | None
+    swap: bool
+    rivals: tuple[str, ...]
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """How one job is done here.
+
+    Args:
+        job: What is to be done.
+        status: How well.
+        backend: What does it; "none" where nothing does.
+        detail: What was found.
+        remedy: What would give what is missing; empty where nothing is.
+    """
+
+    job: str
+    status: Status
+    backend: str
+    detail: str
+    remedy: str = ""
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """Everything that doctor found.
+
+    Args:
+        version: Of memreact.
+        capabilities: The ladder's rungs.
+        findings: One for each job, in the order in which an eviction goes.
+        reaches_host: Freed memory can go back to the host.
+        idle_because: Why memreact would do nothing here; None when it would work.
+    """
+
+    version: str
+    capabilities: Capabilities
+    findings: tuple[Finding, ...]
+    reaches_host: bool
+    idle_because: str | None = None
