@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import re
 import subprocess
@@ -78,14 +79,18 @@ class Guest:
         return guest
 
     @staticmethod
-    def restore(options: MachineOptions | None = None) -> Guest:
+    def restore(options: MachineOptions | None = None, package: Path | None = None) -> Guest:
         """Go on with a guest that was booted once and saved; the first time it is made.
 
         Its clock is set, its caches are warm, its uptime is that of the saved guest.
+
+        Args:
+            options: The machine.
+            package: A .deb that was installed before the guest was saved.
         """
         require_packages()
         chosen = options or MachineOptions()
-        state, disk = _saved(chosen)
+        state, disk = _saved_with(chosen, package) if package else _saved(chosen)
         with contextlib.ExitStack() as undo:
             guest = undo.enter_context(Guest(chosen, disk, incoming=state))
             guest.resume_incoming()
@@ -213,6 +218,21 @@ class Guest:
             raise LabError(f"QEMU has {len(held)} mappings of {size_kib} KiB")
         return sum(map(int, held)) * 1024
 
+    def wait_held_below(self, held_bytes: int, *, timeout_s: float = 30) -> None:
+        """Wait until the host holds less than this of the guest's memory.
+
+        Raises:
+            DeadlinePassed: It does not, and what it holds.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (held := self.held_bytes()) >= held_bytes:
+            if time.monotonic() > deadline:
+                raise DeadlinePassed(
+                    f"the host holds {held >> 20} MiB after {timeout_s:.0f} s, "
+                    f"not less than {held_bytes >> 20}"
+                )
+            time.sleep(0.2)
+
     def set_clock(self) -> None:
         """Give the guest the host's time of day: a restored guest still has the old one."""
         self.run(["/bin/date", "-s", f"@{time.time():.6f}"])
@@ -235,10 +255,13 @@ class Guest:
 
     def save(self, state: Path) -> None:
         """Stop the guest and write its memory and devices to a file; it cannot go on here."""
+        self.run("sync", timeout_s=120)
         self.qmp("stop")
         # exec: is the one way to a file that QEMU 7.2 has.
-        self.qmp("migrate", {"uri": f"exec:cat > '{state}'"})
+        partial = state.with_suffix(".partial")
+        self.qmp("migrate", {"uri": f"exec:cat > '{partial}'"})
         self._wait_migration()
+        partial.rename(state)
 
     def resume_incoming(self) -> None:
         """Let a guest that was started from a saved one go on, once it is read."""
@@ -300,15 +323,36 @@ def _saved(options: MachineOptions) -> tuple[Path, Path]:
 
 
 def _make_saved(options: MachineOptions, folder: Path, state: Path, disk: Path) -> None:
-    remove(folder)
-    folder.mkdir()
-    copy = ["cp", "--sparse=always", "--reflink=auto", str(root_image()), str(disk)]
-    run(copy, timeout_s=120)
+    _copy_disk(root_image(), folder, disk)
     with Guest(options, disk, keep_disk=True) as guest:
         guest.wait_running()
-        guest.run("python3 -c 'import asyncio, ctypes, uvloop, msgspec' && sync", timeout_s=120)
-        guest.save(state.with_suffix(".partial"))
-    state.with_suffix(".partial").rename(state)
+        guest.run("python3 -c 'import asyncio, ctypes, uvloop, msgspec'", timeout_s=120)
+        guest.save(state)
+
+
+def _saved_with(options: MachineOptions, package: Path) -> tuple[Path, Path]:
+    """As _saved, of a guest that went on from there until the package was installed."""
+    base_state, base_disk = _saved(options)
+    content = hashlib.sha256(package.read_bytes()).hexdigest()[:16]
+    folder = base_state.parent.with_name(f"{base_state.parent.name}-with-{content}")
+    state, disk = folder / "state", folder / "disk.ext4"
+    if not state.exists():
+        for stale in folder.parent.glob(f"{base_state.parent.name}-with-*"):
+            remove(stale)
+        print(f"lab: installing {package.name} in a {options.kernel} guest once", flush=True)
+        _copy_disk(base_disk, folder, disk)
+        with Guest(options, disk, incoming=base_state, keep_disk=True) as guest:
+            guest.resume_incoming()
+            guest.install(package)
+            guest.save(state)
+    return state, disk
+
+
+def _copy_disk(source: Path, folder: Path, disk: Path) -> None:
+    remove(folder)
+    folder.mkdir()
+    copy = ["cp", "--sparse=always", "--reflink=auto", str(source), str(disk)]
+    run(copy, timeout_s=120)
 
 
 def _without_caches(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:

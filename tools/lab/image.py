@@ -69,8 +69,9 @@ def root_image() -> Path:
     with exclusive("root"):
         if not image.exists():
             require_packages()
-            for stale in cache_dir().glob("root-*.ext4"):
-                remove(stale)
+            for pattern in ("root-*.ext4", "saved-*"):  # saved guests run from the image
+                for stale in cache_dir().glob(pattern):
+                    remove(stale)
             print(f"lab: building a Debian {SUITE} root file system in {image}", flush=True)
             _build(image)
     return image

@@ -32,7 +32,7 @@ class Line(msgspec.Struct, frozen=True):
 
     what: str
     at_us: int
-    figures: dict[str, int | float | str]
+    figures: dict[str, int | float]
 
 
 class Cgroup:
@@ -155,9 +155,10 @@ class Workload:
         try:
             values = msgspec.json.decode(text, type=dict[str, int | float | str])
             what, at_us = cast("str", values.pop("what")), cast("int", values.pop("at_us"))
+            figures = cast("dict[str, int | float]", values)
         except (msgspec.DecodeError, KeyError) as error:
             raise CommandFailed(self.running.command, 0, whole) from error
-        return Line(what, at_us, values)
+        return Line(what, at_us, figures)
 
 
 def zram_swap(guest: Guest, mib: int) -> None:

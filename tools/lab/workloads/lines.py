@@ -8,7 +8,7 @@ import time
 __all__ = ["monotonic_us", "say"]
 
 
-def say(what: str, **figures: float | str) -> None:
+def say(what: str, **figures: float) -> None:
     """Print one line: what happened, at which CLOCK_MONOTONIC microsecond, and its figures."""
     print(json.dumps({"what": what, "at_us": monotonic_us(), **figures}), flush=True)
 

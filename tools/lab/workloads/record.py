@@ -61,7 +61,9 @@ def main(out: str) -> None:
 
 
 def swap_on_zram() -> None:
-    """Make /dev/zram0 a swap device of 256 MiB."""
+    """Make /dev/zram0 a swap device of 256 MiB, unless it is one."""
+    if "zram0" in (read("/proc/swaps") or ""):
+        return
     write("/sys/block/zram0/disksize", "256M")
     subprocess.run(["/sbin/mkswap", "/dev/zram0"], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["/sbin/swapon", "/dev/zram0"], check=True)
