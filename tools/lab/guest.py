@@ -21,7 +21,7 @@ from lab.accel import accelerator
 from lab.agent import Agent, Result, Running
 from lab.channel import Channel
 from lab.errors import DeadlinePassed, GuestLost, LabError
-from lab.host import cache_dir, remove, require_packages, run
+from lab.host import cache_dir, exclusive, remove, require_packages, run
 from lab.image import root_image, root_image_key
 from lab.kernels import Kernel, kernel
 from lab.machine import MachineOptions, qemu_command, writable_disk
@@ -316,9 +316,10 @@ def _saved(options: MachineOptions) -> tuple[Path, Path]:
     key = options.key(root_image_key(), boot.release, version, accelerator(boot))
     folder = cache_dir() / f"saved-{options.kernel}-{key}"
     state, disk = folder / "state", folder / "disk.ext4"
-    if not state.exists():
-        print(f"lab: booting a {options.kernel} guest once, to be restored later", flush=True)
-        _make_saved(options, folder, state, disk)
+    with exclusive("saved"):
+        if not state.exists():
+            print(f"lab: booting a {options.kernel} guest once, to be restored later", flush=True)
+            _make_saved(options, folder, state, disk)
     return state, disk
 
 
@@ -336,15 +337,16 @@ def _saved_with(options: MachineOptions, package: Path) -> tuple[Path, Path]:
     content = hashlib.sha256(package.read_bytes()).hexdigest()[:16]
     folder = base_state.parent.with_name(f"{base_state.parent.name}-with-{content}")
     state, disk = folder / "state", folder / "disk.ext4"
-    if not state.exists():
-        for stale in folder.parent.glob(f"{base_state.parent.name}-with-*"):
-            remove(stale)
-        print(f"lab: installing {package.name} in a {options.kernel} guest once", flush=True)
-        _copy_disk(base_disk, folder, disk)
-        with Guest(options, disk, incoming=base_state, keep_disk=True) as guest:
-            guest.resume_incoming()
-            guest.install(package)
-            guest.save(state)
+    with exclusive("saved-with"):
+        if not state.exists():
+            for stale in folder.parent.glob(f"{base_state.parent.name}-with-*"):
+                remove(stale)
+            print(f"lab: installing {package.name} in a {options.kernel} guest once", flush=True)
+            _copy_disk(base_disk, folder, disk)
+            with Guest(options, disk, incoming=base_state, keep_disk=True) as guest:
+                guest.resume_incoming()
+                guest.install(package)
+                guest.save(state)
     return state, disk
 
 
