@@ -227,6 +227,14 @@ def test_without_a_tree_a_walk_is_unsupported(guest: FakeGuest) -> None:
         list(walk(guest.layout))
 
 
+def test_a_file_in_place_of_the_tree_is_unsupported(guest: FakeGuest) -> None:
+    guest.shows("/sys/fs/cgroup", "")
+    with pytest.raises(Unsupported):
+        list(walk(guest.layout))
+    with pytest.raises(Unsupported):
+        inode(guest.path("/sys/fs/cgroup/shop"))
+
+
 def test_links_are_not_followed(guest: FakeGuest) -> None:
     directory = guest.has_memcg("/a")
     os.symlink("..", f"{directory}/up")

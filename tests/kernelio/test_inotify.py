@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import struct
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelio.errors import MalformedReading, Unsupported, Vanished
+from kernelio.errors import MalformedReading, Refused, Unsupported, Vanished
 from kernelio.inotify import (
     IN_CLOSE_WRITE,
     IN_CREATE,
@@ -190,3 +191,26 @@ def test_closing_gives_the_fd_back(guest: FakeGuest) -> None:
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
         os.fstat(inotify.fileno())
     assert caught.value.errno == errno.EBADF
+
+
+def test_a_queue_too_many_says_what_to_raise() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        with pytest.raises(Refused) as caught:
+            Inotify()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.errno == errno.EMFILE
+    assert "fs.inotify.max_user_instances" in str(caught.value)
+
+
+def test_a_closed_queue_is_refused_and_not_an_oserror(guest: FakeGuest) -> None:
+    inotify = Inotify()
+    inotify.close()
+    with pytest.raises(Refused):
+        inotify.read()
+    with pytest.raises(Refused):
+        inotify.remove(1)

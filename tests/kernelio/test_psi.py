@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelio.errors import MalformedReading, Refused, Unsupported, Vanished
+from kernelio.interruptible import KICK_SIGNAL, install_kick_handler, kick
 from kernelio.psi import (
     Pressure,
     PressureLine,
@@ -176,6 +178,18 @@ def test_a_child_that_vanishes_after_it_was_listed_counts_as_zero(guest: FakeGue
 def test_own_stall_of_a_cgroup_that_was_removed_is_vanished(guest: FakeGuest) -> None:
     with pytest.raises(Vanished):
         read_own_stall(guest.layout.memcg_dir("/gone"))
+
+
+def test_what_is_no_cgroup_directory_has_no_children(guest: FakeGuest) -> None:
+    with pytest.raises(Unsupported):
+        read_children_stall(guest.shows("/sys/fs/cgroup/file", ""))
+
+
+def test_stall_without_a_some_line_is_malformed(guest: FakeGuest) -> None:
+    directory = memcg_shows(guest, "/shop", 1, 1)
+    guest.shows("/sys/fs/cgroup/shop/io.pressure", shown(1).splitlines()[1] + "\n")
+    with pytest.raises(MalformedReading):
+        read_cgroup_stall(directory)
 
 
 def test_a_malformed_child_is_told_and_not_taken_for_zero(guest: FakeGuest) -> None:
@@ -517,6 +531,28 @@ def test_threads_may_add_and_discard_while_one_waits(triggers: TriggerSet) -> No
     waiting.join(10)
     assert all(event.is_set() for event in seen.values())
     assert triggers._names == {}
+
+
+@pytest.mark.parametrize("timeout_ms", [None, 20_000])
+def test_a_signal_does_not_end_a_wait(
+    triggers: TriggerSet, urgent: Urgent, timeout_ms: int | None
+) -> None:
+    before = signal.getsignal(KICK_SIGNAL)
+    install_kick_handler()
+    triggers.add(urgent.fd, "shop")
+    returned: list[list[str]] = []
+    waiting = threading.Thread(
+        target=lambda: returned.append([fired.name for fired in triggers.wait(timeout_ms)])
+    )
+    waiting.start()
+    assert waiting.ident is not None
+    for _ in range(200):
+        kick(waiting.ident)
+    assert returned == []
+    urgent.fire()
+    waiting.join(10)
+    assert returned == [["shop"]]
+    signal.signal(KICK_SIGNAL, before)
 
 
 def test_closing_a_set_closes_no_trigger(urgent: Urgent) -> None:
