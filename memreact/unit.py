@@ -1,22 +1,25 @@
-"""The systemd unit that this version of memreact wants to be run by."""
+"""The systemd units that this version of memreact wants to be run by."""
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["unit_text"]
+__all__ = ["UNITS", "unit_text"]
 
-_NAME = "memreact.service"
+UNITS = ("memreact.service", "memreact-put-back.service")
 
 
-def unit_text() -> str:
-    """Return the unit file, of a wheel, a Debian package or a checkout alike.
+def unit_text(name: str = UNITS[0]) -> str:
+    """Return a unit file, of a wheel, a Debian package or a checkout alike.
+
+    Args:
+        name: One of `UNITS`: the daemon, or what puts back its changes after its final stop.
 
     Raises:
-        FileNotFoundError: This installation carries no unit.
+        FileNotFoundError: This installation carries no units.
     """
     package = os.path.dirname(os.path.abspath(__file__))
-    installed = os.path.join(package, _NAME)
-    checkout = os.path.join(os.path.dirname(package), "packaging", _NAME)
+    installed = os.path.join(package, name)
+    checkout = os.path.join(os.path.dirname(package), "packaging", name)
     with open(installed if os.path.exists(installed) else checkout, encoding="utf-8") as unit:
         return unit.read()

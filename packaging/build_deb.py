@@ -65,7 +65,7 @@ PACKAGES = (
         name="memreact",
         folders=("memreact", "kernelio", "memreact_schemas", "memreact_tools"),
         commands=("memreact", "memreact-ctl", "memreact-top"),
-        units=("memreact.service",),
+        units=("memreact.service", "memreact-put-back.service"),
         manuals=("memreact.8",),
     ),
 )

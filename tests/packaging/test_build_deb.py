@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import build_deb
+from memreact.unit import UNITS
 from tests.packaging.conftest import MOMENT, ROOT
 
 
@@ -135,12 +136,16 @@ def test_the_floors_that_are_tested_are_those_that_the_project_states() -> None:
     assert floors == [requirement.replace(">=", "==") for requirement in project["dependencies"]]
 
 
-def test_the_unpacked_package_prints_its_unit(unpacked: Path) -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_the_unpacked_package_prints_its_units(unpacked: Path, name: str) -> None:
+    program = (
+        "import sys; from memreact.unit import unit_text; print(unit_text(sys.argv[1]), end='')"
+    )
     answer = subprocess.run(
-        [sys.executable, "-c", "from memreact.unit import unit_text; print(unit_text(), end='')"],
+        [sys.executable, "-c", program, name],
         env={"PYTHONPATH": str(unpacked / build_deb.LIBRARY)},
         cwd=unpacked,
         check=True,
         capture_output=True,
     )
-    assert answer.stdout == (unpacked / "usr/lib/systemd/system/memreact.service").read_bytes()
+    assert answer.stdout == (unpacked / "usr/lib/systemd/system" / name).read_bytes()

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import re
 
-from memreact.unit import unit_text
+import pytest
+
+from memreact.unit import UNITS, unit_text
 from tests.packaging.conftest import ROOT
 
 
@@ -10,8 +12,9 @@ def _values(key: str) -> list[str]:
     return re.findall(rf"^{key}=(.*)$", unit_text(), re.MULTILINE)
 
 
-def test_a_checkout_prints_the_unit_that_it_would_install() -> None:
-    assert unit_text() == (ROOT / "packaging/memreact.service").read_text()
+@pytest.mark.parametrize("name", UNITS)
+def test_a_checkout_prints_the_unit_that_it_would_install(name: str) -> None:
+    assert unit_text(name) == (ROOT / "packaging" / name).read_text()
 
 
 def test_every_capability_says_what_needs_it() -> None:
@@ -27,6 +30,21 @@ def test_no_capability_comes_in_by_another_door() -> None:
 
 def test_the_unit_starts_the_command_that_the_package_installs() -> None:
     assert _values("ExecStart") == ["/usr/bin/memreact run"]
+
+
+def test_what_is_put_back_is_put_back_after_the_final_stop_only() -> None:
+    keeper = unit_text("memreact-put-back.service")
+    for key in ("Wants", "After"):
+        assert "memreact-put-back.service" in _values(key)[0].split()
+    assert "StopWhenUnneeded=yes\n" in keeper
+    assert "ExecStop=/usr/bin/memreact put-back\n" in keeper
+
+
+def test_the_record_is_still_there_when_it_is_put_back() -> None:
+    keeper = unit_text("memreact-put-back.service")
+    assert _values("RuntimeDirectoryPreserve") == ["yes"]
+    assert f"RuntimeDirectory={_values('RuntimeDirectory')[0]}\n" in keeper
+    assert "RuntimeDirectoryPreserve" not in keeper
 
 
 def test_no_setting_is_written_twice() -> None:
