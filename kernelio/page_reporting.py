@@ -264,8 +264,8 @@ def _reported_pages(flags: _Flags, zone: Zone, order: int, max_order: int) -> in
 def _doublings(flags: _Flags, pfn: int, order: int, max_order: int) -> int:
     """How often the block at a reported head is twice 2^order pages.
 
-    Its upper half then shows as free without a head of its own. A block of 2^order whose buddy is in
-    pieces that are free wherever we look is taken for twice its size.
+    Its upper half then shows as free without a head of its own. A block of 2^order whose buddy is
+    in pieces that are free wherever we look is taken for twice its size.
     """
     size = order
     while size < max_order and not pfn & (2 << size) - 1:

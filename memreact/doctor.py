@@ -275,7 +275,7 @@ def _why_no_reporting(found: tuple[Balloon, ...]) -> tuple[str, str]:
 
 def _orders(layout: Layout) -> int:
     """How many orders of free blocks this kernel has."""
-    return max(len(row.counts) for row in read_buddyinfo(layout))
+    return max((len(row.counts) for row in read_buddyinfo(layout)), default=0)
 
 
 def _reporting(guest: _Guest, order: int, orders: int) -> Finding:
@@ -395,8 +395,9 @@ def render(report: Report, width: int = _WIDTH) -> str:
     rows = [(f.job, f.status, f.backend, f.detail, f.remedy) for f in report.findings]
     job, status, by = (max(len(row[column]) for row in rows) for column in range(3))
     left = job + status + by + 6
-    room = max(width, 72) - left
-    lines = [_heading(report.capabilities, report.version), ""]
+    width = max(width, 72)
+    room = width - left
+    lines = [*textwrap.wrap(_heading(report.capabilities, report.version), width), ""]
     for name, state, backend, detail, remedy in rows:
         first, *more = textwrap.wrap(detail, room) or [""]
         lines.append(f"{name:<{job}}  {state:<{status}}  {backend:<{by}}  {first}".rstrip())
@@ -404,7 +405,8 @@ def render(report: Report, width: int = _WIDTH) -> str:
         if remedy:
             wrapped = textwrap.wrap(remedy, room - 2)
             lines += [" " * left + ("> " if not i else "  ") + w for i, w in enumerate(wrapped)]
-    return "\n".join([*lines, "", *_verdict(report)])
+    verdict = (line for sentence in _verdict(report) for line in textwrap.wrap(sentence, width))
+    return "\n".join([*lines, "", *verdict])
 
 
 def _heading(can: Capabilities, version: str) -> str:
