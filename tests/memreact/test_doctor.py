@@ -7,11 +7,12 @@ import msgspec
 import pytest
 
 from kernelio.files import read_bytes
+from kernelio.layout import Layout
 from memreact.capabilities import find_capabilities, find_memreact
 from memreact.doctor import encode, examine, examine_here, render
 from memreact_schemas.doctor import Capabilities, Finding, Report
 from tests.fake_guest import FakeGuest
-from tests.goldens import golden_text
+from tests.goldens import GOLDEN, golden_text
 
 _OWN = 4242
 _BALLOON = "/sys/bus/virtio/devices/virtio3"
@@ -100,6 +101,18 @@ def test_the_backends_of_a_full_guest_are_named(full: FakeGuest) -> None:
     assert _finding(full, "feel pressure").backend == "PSI triggers"
     assert _finding(full, "return to host").backend == "free page reporting"
     assert _finding(full, "anonymous memory").backend == "swap file, zram"
+
+
+@pytest.mark.parametrize(("kernel", "mglru"), [("6.1", "off"), ("6.12", "on"), ("7.x", "on")])
+def test_a_recorded_debian_guest_lacks_nothing_on_the_way_to_the_host(
+    kernel: str, mglru: str
+) -> None:
+    report = examine(Layout(root=f"{GOLDEN}/{kernel}"), own_pid=_OWN)
+    can = report.capabilities
+    assert (can.mglru, can.psi, can.memory_controller) == (mglru, "privileged", True)
+    assert (can.page_reporting, can.reporting_order, can.swap) == (True, 9, True)
+    assert report.reaches_host
+    assert report.idle_because is None
 
 
 def test_an_empty_guest_is_examined_without_an_error(guest: FakeGuest) -> None:
