@@ -28,7 +28,7 @@ test: test-fast floor system ## everything, the guest tests included
 
 test-fast: .venv/.complete ## everything that needs no guest
 	@packaging/need lintian systemd
-	@$(MAKE) --jobs=2 --output-sync=target checks
+	@$(MAKE) --jobs=2 --keep-going --output-sync=target checks
 
 checks: lint unit wheel-check deb-check
 

@@ -1,0 +1,66 @@
+"""What the daemon imports, every guest pays for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+AS_RUN = """\
+import os
+from memreact._lean import leave_out_tls
+leave_out_tls(os.environ)
+import memreact.daemon, uvloop
+"""
+HEAVY = {
+    "_ssl",
+    "email",
+    "http",
+    "importlib.metadata",
+    "json",
+    "multiprocessing",
+    "pathlib",
+    "pyroute2.iproute",
+    "pyroute2.ndb",
+    "sqlite3",
+    "unittest",
+    "urllib.request",
+    "xml",
+}
+# 286 when this was written: a new dependency is a decision, not an accident.
+MODULES_LIMIT = 320
+
+
+def _loaded(program: str) -> set[str]:
+    folders = os.pathsep.join((str(ROOT), str(ROOT / "schemas"), str(ROOT / "tools")))
+    answer = subprocess.run(
+        [sys.executable, "-c", program + "\nimport sys\nprint(*sys.modules)"],
+        env={"PYTHONPATH": folders, "PATH": os.defpath},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return set(answer.stdout.split())
+
+
+def test_the_daemon_loads_nothing_heavy() -> None:
+    assert not _loaded(AS_RUN) & HEAVY
+
+
+def test_the_daemon_loads_few_modules() -> None:
+    loaded = _loaded(AS_RUN)
+    assert "memreact.policy" in loaded
+    assert len(loaded) <= MODULES_LIMIT
+
+
+def test_the_daemon_loads_nothing_of_the_tools() -> None:
+    assert not [name for name in _loaded(AS_RUN) if name.split(".")[0] in {"memreact_tools", "lab"}]
+
+
+@pytest.mark.parametrize("module", ["json", "pathlib", "sqlite3"])
+def test_a_heavy_module_is_noticed(module: str) -> None:
+    assert module in _loaded(f"import {module}") & HEAVY
