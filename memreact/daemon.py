@@ -18,7 +18,7 @@ from kernelio.process import lock_memory_on_fault
 from kernelio.psi import Fired, TriggerSet
 from kernelio.uevent import open_monitor
 from memreact.actuator.worker import Worker
-from memreact.doctor import examine
+from memreact.capabilities import find_capabilities
 from memreact.events import (
     CapabilitiesRead,
     Event,
@@ -250,7 +250,7 @@ class Daemon:
         return guest
 
     def _examined(self) -> CapabilitiesRead:
-        can = examine(self._layout, own_pid=os.getpid()).capabilities
+        can = find_capabilities(self._layout, own_pid=os.getpid())
         return capabilities_read(
             can, self._reactor.rules, self._own_path, self._phase, alone=self._alone
         )
