@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,9 @@ def _loaded(program: str) -> set[str]:
 
 
 def test_the_daemon_loads_nothing_heavy() -> None:
-    assert not _loaded(AS_RUN) & HEAVY
+    # msgspec 0.19, Debian 13's, reads its own version by way of json.
+    allowed = {"json"} if msgspec.__version__.startswith("0.19") else set()
+    assert _loaded(AS_RUN) & HEAVY <= allowed
 
 
 def test_the_daemon_loads_few_modules() -> None:
