@@ -36,12 +36,14 @@ class Mailbox(Generic[_Item]):
             os.eventfd_read(self._fd)
         except BlockingIOError:
             return
-        for _ in range(_AT_ONCE):
-            if not self._items:
-                return
-            yield self._items.popleft()
-        if self._items:
-            os.eventfd_write(self._fd, 1)
+        try:
+            for _ in range(_AT_ONCE):
+                if not self._items:
+                    return
+                yield self._items.popleft()
+        finally:  # whoever took them may have been stopped by an error of its own
+            if self._items:
+                os.eventfd_write(self._fd, 1)
 
     def close(self) -> None:
         """Give the fd back."""

@@ -28,6 +28,11 @@ class RunDir:
         self.path = path
         self._lock: int | None = None
 
+    @property
+    def locked(self) -> bool:
+        """Whether we hold the lock."""
+        return self._lock is not None
+
     def take_lock(self) -> bool:
         """Become the only memreact of this guest; False where another one is."""
         try:
@@ -40,10 +45,19 @@ class RunDir:
         except BlockingIOError:
             os.close(fd)
             return False
-        os.ftruncate(fd, 0)
-        os.write(fd, b"%d\n" % os.getpid())
+        except OSError:
+            pass  # a file system without locks: nobody can be found out
         self._lock = fd
+        with suppress(OSError):  # full: the lock is what counts
+            os.ftruncate(fd, 0)
+            os.write(fd, b"%d\n" % os.getpid())
         return True
+
+    def release(self) -> None:
+        """Let another one take the lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def phase(self, *, draw_again: bool = False) -> float:
         """When in a period this guest's turns lie, 0 to 1: drawn once a boot.
@@ -54,7 +68,9 @@ class RunDir:
         known = None if draw_again else self._read(_PHASE)
         if known is not None:
             with suppress(ValueError):
-                return min(max(float(known), 0.0), 1.0)
+                before = float(known)
+                if 0 <= before < 1:
+                    return before
         drawn = int.from_bytes(os.urandom(4), "big") / 2**32
         self._write(_PHASE, f"{drawn:.9f}\n")
         return drawn

@@ -22,7 +22,8 @@ class Notifier:
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._address = environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+        named = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + named[1:] if named.startswith("@") else named
         self._socket: socket.socket | None = None
         if self._address:
             kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -30,7 +31,7 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Started, or reloaded."""
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={_one_line(status)}")
 
     def reloading(self, now: Instant) -> None:
         """SIGHUP has arrived; without the time in the same datagram systemctl reload hangs."""
@@ -38,7 +39,7 @@ class Notifier:
 
     def status(self, status: str) -> None:
         """What systemctl status shows."""
-        self._send(f"STATUS={status}")
+        self._send(f"STATUS={_one_line(status)}")
 
     def stopping(self) -> None:
         """SIGTERM has arrived."""
@@ -48,11 +49,21 @@ class Notifier:
         """Feed the watchdog."""
         self._send("WATCHDOG=1")
 
+    def close(self) -> None:
+        """Give the socket back."""
+        if self._socket is not None:
+            self._socket.close()
+
     def _send(self, text: str) -> None:
         # A full or missing socket must not stop the daemon: the watchdog is there to notice.
         with suppress(OSError):
             if self._socket is not None:
-                self._socket.sendto(text.encode(), self._address)
+                self._socket.sendto(text.encode(errors="backslashreplace"), self._address)
+
+
+def _one_line(status: str) -> str:
+    """A line break would begin another assignment."""
+    return " ".join(status.splitlines())
 
 
 def watchdog_us(environ: Mapping[str, str], pid: int) -> int | None:
@@ -60,4 +71,4 @@ def watchdog_us(environ: Mapping[str, str], pid: int) -> int | None:
     wanted = environ.get("WATCHDOG_USEC", "")
     if not wanted.isdecimal() or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
-    return int(wanted)
+    return int(wanted) or None

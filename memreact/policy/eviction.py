@@ -1,147 +1,222 @@
-"""The eviction of one memcg on one node: how large the next write is, and when it is over."""
+"""The eviction of one memcg on one node: how large the next write is, and when it is over.
+
+A write takes file pages alone, anonymous pages alone, or, where there is much of both, a mix that
+the kernel makes by the swappiness. A mix is never larger than the smaller kind: from Linux 6.14 on
+the kernel goes on with the other kind's younger generations once one kind's cold ones are gone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from memreact.actions import Action, Because, Evict, Reclaim
+from memreact.actions import Because, Evict, Reclaim
 from memreact.events import BatchEnded, Inspection, Instant
-from memreact.policy.plan import LEAST_PAGES
+from memreact.policy.plan import LEAST_PAGES, RECLAIM_SEQ
 from memreact.policy.protection import reclaimable_bytes
-from memreact.policy.state import Eviction
-from memreact.policy.swappiness import ANON_ONLY, FILE_ONLY, anon_refused, swappiness
+from memreact.policy.state import Candidate, Eviction
+from memreact.policy.swappiness import (
+    ANON_ONLY,
+    FILE_ONLY,
+    anon_refused,
+    anon_room_pages,
+    swappiness,
+)
 from memreact.rules import MemcgRules
 
-__all__ = ["BATCH_BYTES", "EVICTION_ENDS_US", "WRITE_ENDS_US", "after_batch", "next_write"]
+__all__ = [
+    "BATCH_BYTES",
+    "EVICTION_ENDS_US",
+    "RECLAIM_BATCH_BYTES",
+    "WRITE_ENDS_US",
+    "accounted",
+    "next_write",
+    "opened",
+]
 
 BATCH_BYTES = 64 << 20
 # memory.reclaim looks at signals only between its own batches, so the request is the brake.
 RECLAIM_BATCH_BYTES = 8 << 20
 WRITE_ENDS_US = 2_000_000
 EVICTION_ENDS_US = 60_000_000
-# memory.stat may lag by the kernel's per-CPU batches.
-_LAG_PAGES = 128
-RECLAIM_SEQ = -1
+# Less than this share of what was asked for: the kernel stopped because it found no more. What it
+# counted may lag behind by 64 events for each CPU, so a little less says nothing.
+_DRY = 8
+# One kind that is less than a quarter of the other is left for a write of its own.
+_COMPARABLE = 4
+# memory.reclaim without a swappiness of its own.
+_KERNELS_CHOICE = -1
+
+
+def opened(candidate: Candidate, allowed_pages: int, saw: Inspection, now: Instant) -> Eviction:
+    """An eviction that begins with what its memcg looks like now."""
+    return Eviction(
+        candidate,
+        started_at=now,
+        first=saw,
+        last=saw,
+        fresh=True,
+        allowed_pages=allowed_pages,
+        anon_left=candidate.anon_pages,
+        file_left=candidate.file_pages,
+    )
 
 
 def next_write(
-    eviction: Eviction, saw: Inspection, rules: MemcgRules, page_bytes: int, now: Instant
-) -> Action | Because:
+    eviction: Eviction, rules: MemcgRules, page_bytes: int, now: Instant
+) -> Evict | Reclaim | Because:
     """The next write of this eviction, or why there is none."""
-    ended = _ended(eviction, saw, now)
+    saw = eviction.last
+    if saw is None:
+        return Because("vanished")
+    ended = eviction.ends or _ended(eviction, saw, now)
     if ended is not None:
         return ended
+    if eviction.candidate.seq == RECLAIM_SEQ:
+        found = _reclaim_share(saw, rules, page_bytes)
+    else:
+        found = _evict_share(eviction, saw, rules, page_bytes)
+    if isinstance(found, Because):
+        return found
+    share, most = found
     pages = _pages(eviction, saw, rules, page_bytes)
     if isinstance(pages, Because):
         return pages
-    return _write(eviction, saw, rules, pages, page_bytes)
+    return _write(eviction.candidate, share, min(pages, most), page_bytes)
 
 
-def after_batch(
-    eviction: Eviction, event: BatchEnded, rules: MemcgRules, page_bytes: int
-) -> Eviction | Because:
-    """What a write that ran to its own end says about the next.
+def accounted(eviction: Eviction, event: BatchEnded, write: Evict | Reclaim) -> Eviction:
+    """The eviction after a write: what it took of each kind, and whether the kernel found no more.
 
-    The kernel stops by itself when the generation is gone or a batch finds nothing.
+    The kernel stops by itself when the generations are gone or a batch finds nothing; a write that
+    was broken off says nothing about that.
     """
     after, before = event.after, eviction.last
     if after is None or before is None:
-        return Because("vanished")
-    got = max(0, after.evicted_total_pages - before.evicted_total_pages)
-    eviction = replace(eviction, last=after)
-    if got >= max(1, event.asked_pages - _LAG_PAGES):
         return eviction
-    if _anon_left(eviction, after, rules, page_bytes) >= LEAST_PAGES and not eviction.anon_only:
-        return replace(eviction, anon_only=True)
-    return _ran_dry(eviction, after, page_bytes)
+    got = max(0, after.evicted_total_pages - before.evicted_total_pages)
+    anon, file = _split(got, before, after, write)
+    took = replace(
+        eviction,
+        last=after,
+        anon_left=max(0, eviction.anon_left - anon),
+        file_left=max(0, eviction.file_left - file),
+    )
+    dry = event.outcome == "done" and got * _DRY < write.pages
+    return _without_dry(took, write) if dry else took
+
+
+def _split(
+    got: int, before: Inspection, after: Inspection, write: Evict | Reclaim
+) -> tuple[int, int]:
+    """Anon and file pages of what a write took; of a mix, by what memory.stat lost of either."""
+    if isinstance(write, Reclaim) or write.swappiness == FILE_ONLY:
+        return 0, got
+    if write.swappiness == ANON_ONLY:
+        return got, 0
+    anon_bytes = max(0, before.anon_bytes - after.anon_bytes)
+    file_bytes = max(0, before.file_bytes - after.file_bytes)
+    lost = anon_bytes + file_bytes
+    anon = got * anon_bytes // lost if lost else got // 2
+    return anon, got - anon
+
+
+def _without_dry(eviction: Eviction, write: Evict | Reclaim) -> Eviction:
+    """Ask no more for what was just not given; of a mix that is the file pages at first."""
+    if write.swappiness == ANON_ONLY and isinstance(write, Evict):
+        stuck = eviction.stuck_pages + eviction.anon_left
+        return replace(eviction, anon_left=0, stuck_pages=stuck)
+    stuck = eviction.stuck_pages + eviction.file_left
+    return replace(eviction, file_left=0, stuck_pages=stuck)
 
 
 def _ended(eviction: Eviction, saw: Inspection, now: Instant) -> Because | None:
     first = eviction.first or saw
     if saw.frozen:
         return Because("frozen")
-    if saw.throttled_total > first.throttled_total:
-        return Because("limit_hit", {"times": saw.throttled_total - first.throttled_total})
     if saw.oom_total > first.oom_total:
         return Because("oom", {"times": saw.oom_total - first.oom_total})
+    if saw.throttled_total > first.throttled_total:
+        return Because("limit_hit", {"times": saw.throttled_total - first.throttled_total})
     if now - eviction.started_at > EVICTION_ENDS_US:
         return Because("out_of_time", {"after_us": now - eviction.started_at})
     return None
 
 
+def _evict_share(
+    eviction: Eviction, saw: Inspection, rules: MemcgRules, page_bytes: int
+) -> tuple[int, int] | Because:
+    """The swappiness of the next write and the most that it may ask for; or why nothing is left."""
+    refused = anon_refused(rules, saw, page_bytes)
+    room = 0 if refused else anon_room_pages(saw, page_bytes)
+    anon, file = min(eviction.anon_left, room), eviction.file_left
+    if max(anon, file) < LEAST_PAGES:
+        return _nothing_left(eviction, saw, refused, page_bytes)
+    if min(anon, file) < LEAST_PAGES or min(anon, file) * _COMPARABLE < max(anon, file):
+        return (ANON_ONLY, anon) if anon > file else (FILE_ONLY, file)
+    return swappiness(anon, file, rules.swappiness_max), min(anon, file)
+
+
+def _reclaim_share(
+    saw: Inspection, rules: MemcgRules, page_bytes: int
+) -> tuple[int, int] | Because:
+    """The same on the rung below, where the kernel chooses by itself which pages are old."""
+    refused = anon_refused(rules, saw, page_bytes)
+    anon = 0 if refused else min(saw.anon_bytes // page_bytes, anon_room_pages(saw, page_bytes))
+    file = saw.file_bytes // page_bytes
+    if anon + file < LEAST_PAGES:
+        return Because("nothing_may_go", {"anon": refused} if refused else {})
+    # Where nothing can be swapped the kernel takes file pages anyway, and 6.1 knows no swappiness.
+    share = swappiness(anon, file, rules.swappiness_max)
+    return share if saw.swap_free_bytes else _KERNELS_CHOICE, anon + file
+
+
 def _pages(
     eviction: Eviction, saw: Inspection, rules: MemcgRules, page_bytes: int
 ) -> int | Because:
-    spare, guard = reclaimable_bytes(saw, rules)
-    if spare is not None and guard is not None and spare < page_bytes:
-        figures: dict[str, int | str] = {"guard": guard.path, "current_bytes": guard.current_bytes}
-        return Because("protected", {**figures, "protected_bytes": guard.protected_bytes})
     left = eviction.allowed_pages - eviction.evicted_pages
     if left <= 0:
         return _took_all(eviction)
     most = BATCH_BYTES if eviction.candidate.seq != RECLAIM_SEQ else RECLAIM_BATCH_BYTES
-    spare = most if spare is None else min(most, spare)
-    return max(1, min(left, spare // page_bytes))
+    spare, guard = reclaimable_bytes(saw, rules)
+    if spare is None or guard is None:
+        return min(left, most // page_bytes)
+    if spare < min(LEAST_PAGES, left) * page_bytes:
+        figures: dict[str, int | str] = {"guard": guard.path, "current_bytes": guard.current_bytes}
+        return Because("protected", {**figures, "protected_bytes": guard.protected_bytes})
+    return min(left, min(most, spare) // page_bytes)
 
 
 def _took_all(eviction: Eviction) -> Because:
-    cold, took = eviction.candidate.pages, eviction.evicted_pages
+    cold = eviction.candidate.pages
     code = "refaults" if eviction.allowed_pages < cold else "cold_gone"
-    return Because(code, {"evicted_pages": took, "cold_pages": cold})
+    return Because(code, {"cold_pages": cold})
 
 
-def _write(
-    eviction: Eviction, saw: Inspection, rules: MemcgRules, pages: int, page_bytes: int
-) -> Action | Because:
-    refused = anon_refused(rules, saw, page_bytes)
-    anon = _anon_left(eviction, saw, rules, page_bytes)
-    file = 0 if eviction.anon_only else _file_left(eviction, saw, page_bytes)
-    if not anon and not file:
-        saw_why: dict[str, int | str] = {"evicted_pages": eviction.evicted_pages}
-        return Because("cold_gone", {**saw_why, "anon": refused} if refused else saw_why)
-    share = swappiness(anon, file, rules.swappiness_max)
-    if share == ANON_ONLY:
-        pages = min(pages, saw.swap_free_bytes // page_bytes)
-    candidate = eviction.candidate
-    if candidate.seq == RECLAIM_SEQ:
-        share = share if saw.swap_free_bytes else -1
-        return Reclaim(candidate.path, candidate.inode, pages, page_bytes, share)
-    return Evict(
-        candidate.path,
-        candidate.inode,
-        candidate.memcg_id,
-        candidate.node,
-        candidate.seq,
-        share if refused is None else FILE_ONLY,
-        pages,
-    )
+def _write(to: Candidate, share: int, pages: int, page_bytes: int) -> Evict | Reclaim:
+    if to.seq == RECLAIM_SEQ:
+        return Reclaim(to.path, to.inode, pages, page_bytes, share)
+    return Evict(to.path, to.inode, to.memcg_id, to.node, to.seq, share, pages)
 
 
-def _anon_left(eviction: Eviction, saw: Inspection, rules: MemcgRules, page_bytes: int) -> int:
-    """Cold anonymous pages that are still there and may go; an estimate from memory.stat."""
-    if anon_refused(rules, saw, page_bytes) is not None or not rules.swappiness_max:
-        return 0
-    first = eviction.first or saw
-    gone = max(0, first.anon_bytes - saw.anon_bytes) // page_bytes
-    return max(0, eviction.candidate.anon_pages - gone)
+def _nothing_left(
+    eviction: Eviction, saw: Inspection, refused: str | None, page_bytes: int
+) -> Because:
+    """The kernel found no more: the generations are gone, or what is left cannot go."""
+    figures: dict[str, int | str] = {"cold_pages": eviction.candidate.pages}
+    stuck = eviction.stuck_pages
+    if stuck >= max(LEAST_PAGES, eviction.candidate.pages // _DRY):
+        return _stuck(saw, stuck, page_bytes, figures)
+    if eviction.anon_left >= LEAST_PAGES:
+        return Because("anon_stays", {**figures, "anon": refused or "swap_exhausted"})
+    return Because("cold_gone", figures)
 
 
-def _file_left(eviction: Eviction, saw: Inspection, page_bytes: int) -> int:
-    first = eviction.first or saw
-    gone = max(0, first.file_bytes - saw.file_bytes) // page_bytes
-    return max(0, eviction.candidate.file_pages - gone)
-
-
-def _ran_dry(eviction: Eviction, after: Inspection, page_bytes: int) -> Because:
-    """The kernel found no more: the generation is gone, or what is left cannot go."""
-    left = eviction.candidate.pages - eviction.evicted_pages
-    saw: dict[str, int | str] = {"evicted_pages": eviction.evicted_pages, "left_pages": left}
-    if left < max(LEAST_PAGES, eviction.candidate.pages // 8):
-        return Because("cold_gone", saw)
+def _stuck(saw: Inspection, stuck: int, page_bytes: int, figures: dict[str, int | str]) -> Because:
+    figures = {**figures, "left_pages": stuck}
     for code, held_bytes in (
-        ("no_progress_dirty", after.dirty_bytes),
-        ("no_progress_pinned", after.unevictable_bytes),
+        ("no_progress_dirty", saw.dirty_bytes),
+        ("no_progress_pinned", saw.unevictable_bytes),
     ):
-        if held_bytes // page_bytes * 2 >= left:
-            return Because(code, {**saw, "held_bytes": held_bytes})
-    return Because("no_progress_in_use", saw)
+        if held_bytes // page_bytes * 2 >= stuck:
+            return Because(code, {**figures, "held_bytes": held_bytes})
+    return Because("no_progress_in_use", figures)

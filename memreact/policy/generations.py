@@ -1,13 +1,29 @@
-"""What the ages of a memcg's generations prove about its pages."""
+"""What the ages of a memcg's generations prove about its pages.
+
+What was touched since the last aging still sits in its old generation: its accessed bit is looked
+at by the next aging, or by the eviction itself, which lets go of such a page. So an old generation
+is where to look, and the kernel has the last word on each mapped page. Only page cache used
+through fds has no accessed bit: refaults speak for it.
+"""
 
 from __future__ import annotations
 
 from memreact.events import Generation
 
-__all__ = ["agings_until_cold", "cold_seq", "emptied_seq", "pages_up_to", "spacing_us", "too_young"]
+__all__ = [
+    "agings_until_cold",
+    "cold_seq",
+    "emptied_seq",
+    "pages_up_to",
+    "ripe",
+    "spacing_us",
+    "too_young",
+]
 
 # The kernel keeps at most four generations, so three spans between agings.
 _SPANS = 3
+# The two youngest are never evicted.
+_KEPT = 2
 # The kernel counts ages in jiffies and prints milliseconds.
 _ROUNDING_US = 50_000
 _HORIZON = 64
@@ -25,16 +41,42 @@ def cold_seq(generations: tuple[Generation, ...], cold_us: int) -> int | None:
     where an aging made s+1: a new memcg is born with four generations of one age. The kernel
     never evicts the two youngest.
     """
-    for at in range(len(generations) - 3, -1, -1):
-        made_after = generations[at + 1].age_us
-        if made_after + _ROUNDING_US >= cold_us and made_after < generations[at].age_us:
-            return generations[at].seq
+    at = _oldest_enough(_ages(generations), cold_us)
+    return None if at is None else generations[at].seq
+
+
+def ripe(generations: tuple[Generation, ...], cold_us: int) -> bool:
+    """Whether one more aging, now, would make more of this memcg cold, now.
+
+    The second youngest generation may be old enough, and only waits for a successor to its
+    successor: always so where one period is enough, else after agings that did not happen.
+    """
+    return _ripe(_ages(generations), cold_us)
+
+
+def _ages(generations: tuple[Generation, ...]) -> list[int]:
+    return [generation.age_us for generation in generations]
+
+
+def _oldest_enough(ages: list[int], cold_us: int) -> int | None:
+    for at in range(len(ages) - _KEPT - 1, -1, -1):
+        if _untouched(ages, at, cold_us):
+            return at
     return None
+
+
+def _ripe(ages: list[int], cold_us: int) -> bool:
+    return len(ages) >= _KEPT and _untouched(ages, len(ages) - _KEPT, cold_us)
+
+
+def _untouched(ages: list[int], at: int, cold_us: int) -> bool:
+    made_after = ages[at + 1]
+    return made_after + _ROUNDING_US >= cold_us and made_after < ages[at]
 
 
 def emptied_seq(generations: tuple[Generation, ...]) -> int | None:
     """The youngest generation that may go when no process is left to miss it."""
-    return generations[-3].seq if len(generations) >= _SPANS else None
+    return generations[-_KEPT - 1].seq if len(generations) > _KEPT else None
 
 
 def pages_up_to(generations: tuple[Generation, ...], seq: int) -> tuple[int, int]:
@@ -45,7 +87,7 @@ def pages_up_to(generations: tuple[Generation, ...], seq: int) -> tuple[int, int
 
 def too_young(generations: tuple[Generation, ...], wanted_us: int) -> bool:
     """Whether the last aging is so recent that another would only blur the ages."""
-    return generations[-1].age_us + _ROUNDING_US < wanted_us
+    return bool(generations) and generations[-1].age_us + _ROUNDING_US < wanted_us
 
 
 def agings_until_cold(generations: tuple[Generation, ...], period_us: int, count_min: int) -> int:
@@ -54,11 +96,11 @@ def agings_until_cold(generations: tuple[Generation, ...], period_us: int, count
     Zero means now. The answer is capped at 64, which stands for "not within that".
     """
     cold_us, spacing = count_min * period_us, spacing_us(period_us, count_min)
-    ages = list(generations)
+    ages = _ages(generations)
     for periods in range(_HORIZON):
-        if cold_seq(tuple(ages), cold_us) is not None:
+        if not ages or _oldest_enough(ages, cold_us) is not None or _ripe(ages, cold_us):
             return periods
-        if not too_young(tuple(ages), spacing):
-            ages = [*ages, Generation(ages[-1].seq + 1, 0, 0, 0)][-_SPANS - 1 :]
-        ages = [Generation(g.seq, g.age_us + period_us, 0, 0) for g in ages]
+        if ages[-1] + _ROUNDING_US >= spacing:
+            ages = [*ages, 0][-_SPANS - 1 :]
+        ages = [age + period_us for age in ages]
     return _HORIZON

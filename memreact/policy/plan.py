@@ -6,32 +6,57 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from memreact.actions import AgeTarget, Because, Decision
-from memreact.events import Instant, MemcgView, NodeView, Surveyed
+from memreact.events import CapabilitiesRead, Instant, MemcgView, NodeView, Surveyed
 from memreact.policy.generations import (
     agings_until_cold,
     cold_seq,
     emptied_seq,
     pages_up_to,
+    ripe,
     spacing_us,
     too_young,
 )
-from memreact.policy.state import Candidate, Memcg, State, Turn
+from memreact.policy.state import Candidate, Key, Memcg, State, Turn
 from memreact.rules import MemcgRules, Rules, rules_for
 
-__all__ = ["LEAST_PAGES", "Plan", "own_stalls", "plan", "with_baselines"]
+__all__ = [
+    "LEAST_PAGES",
+    "RECLAIM_SEQ",
+    "Plan",
+    "forbidden",
+    "own_stalls",
+    "plan",
+    "with_baselines",
+]
 
 # The kernel evicts in batches of 64 folios: less than one is not worth its readings.
 LEAST_PAGES = 64
+RECLAIM_SEQ = -1
+"""Stands for the generations of a candidate of the rung below, which has none."""
+
 _PPM = 1_000_000
+_STALLED = "period_stall_over_limit"
+# Those that are left alone are not aged either, but for these reasons.
+_WAITS = frozenset({"ages_first", "had_its_turn", "nothing_cold_yet", "too_little_cold"})
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The work of a turn in its order, and why the rest is left alone."""
+    """The work of a turn in its order, and why the rest is left alone.
+
+    Args:
+        candidates: The largest eviction first: it can be broken off, and brings most.
+        agings: The smallest first: an aging cannot be broken off.
+        decisions: One for each that is not a candidate.
+        dropped: Those whose idle phase stalled: no more is done to them in this turn.
+        ripening: Whether one of the agings makes something cold at once.
+    """
 
     candidates: tuple[Candidate, ...]
     agings: tuple[AgeTarget, ...]
     decisions: tuple[Decision, ...]
+    dropped: frozenset[Key]
+    ripening: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +68,55 @@ class _Subject:
     memcg: Memcg
     rules: MemcgRules
     stall_us: tuple[int, int]
+    due: bool
+
+    @property
+    def key(self) -> Key:
+        return self.view.path, self.node.node
 
 
 def plan(state: State, turn: Turn, survey: Surveyed, rules: Rules, now: Instant) -> Plan:
-    """Order the turn: the largest eviction first, then the smallest aging.
-
-    An eviction can be broken off and brings most when it is large; an aging cannot be broken off.
-    """
+    """Decide on every memcg and node whose turn it is."""
     candidates: list[Candidate] = []
     agings: list[tuple[int, AgeTarget]] = []
     decisions: list[Decision] = []
+    ripening = False
     for subject in _subjects(state, turn, survey, rules):
-        found = _judge(state, turn, subject, now)
+        found = _judge(state, turn, subject, rules, now)
         if isinstance(found, Candidate):
             candidates.append(found)
         else:
-            decisions.append(Decision("leave", found, subject.view.path, subject.node.node))
-        if turn.only is None and _may_age(found, subject):
+            decisions.append(Decision("leave", found, *subject.key))
+            ripening = ripening or found.code == "ages_first"
+        if _may_age(found, subject):
             agings.append((_pages(subject.node), _age_target(subject)))
     candidates.sort(key=lambda candidate: -candidate.pages)
     agings.sort(key=lambda aging: aging[0])
-    return Plan(tuple(candidates), tuple(target for _, target in agings), tuple(decisions))
+    stalled = frozenset(
+        (d.path, d.node) for d in decisions if d.because.code == _STALLED and d.node is not None
+    )
+    targets = tuple(target for _, target in agings)
+    return Plan(tuple(candidates), targets, tuple(decisions), stalled, ripening)
+
+
+def forbidden(memcg: Memcg, mine: MemcgRules, own_path: str, now: Instant) -> Because | None:
+    """Why nothing at all may be done to a memcg now, whatever its pages look like."""
+    if mine.disabled:
+        return Because("disabled")
+    if _is_ours(memcg.path, own_path):
+        return Because("memreact_itself")
+    if memcg.frozen:
+        return Because("frozen")
+    if memcg.away_until > now:
+        return Because("after_oom", {"left_us": memcg.away_until - now})
+    return None
 
 
 def own_stalls(memcgs: tuple[MemcgView, ...]) -> dict[str, tuple[int, int]]:
-    """Each memcg's memory and io stall without its children's, by path, never below 0."""
+    """Each memcg's memory and io stall without its children's, by path, never below 0.
+
+    A child that cannot be read counts nothing, so its stall is its parent's.
+    """
     children: dict[str, tuple[int, int]] = {}
     for view in memcgs:
         if view.path != "/":
@@ -82,52 +131,52 @@ def _own(view: MemcgView, children: tuple[int, int]) -> tuple[int, int]:
     return max(0, view.memory_stall_us - memory), max(0, view.io_stall_us - io)
 
 
+def _is_ours(path: str, own_path: str) -> bool:
+    return path == own_path or (own_path != "/" and path.startswith(own_path + "/"))
+
+
 def _subjects(state: State, turn: Turn, survey: Surveyed, rules: Rules) -> Iterator[_Subject]:
     stalls = own_stalls(survey.memcgs)
+    below = state.guest is not None and state.guest.evicts == "memory.reclaim"
+    whole = (NodeView(0, ()),)
     for view in survey.memcgs:
         memcg = state.memcgs.get(view.path)
-        if memcg is None or memcg.inode != view.inode or not _wanted(turn, view.path):
+        if memcg is None or memcg.inode != view.inode:
             continue
-        for node in view.nodes:
+        for node in whole if below or not view.nodes else view.nodes:
             mine = rules_for(rules, view.path, node.node)
-            if turn.only is not None or mine.period_us in turn.periods:
-                yield _Subject(view, node, memcg, mine, stalls[view.path])
+            due = mine.period_us in turn.periods
+            if due or view.path in turn.emptied:
+                yield _Subject(view, node, memcg, mine, stalls[view.path], due)
 
 
-def _wanted(turn: Turn, path: str) -> bool:
-    return turn.only is None or path in turn.only
-
-
-def _judge(state: State, turn: Turn, subject: _Subject, now: Instant) -> Candidate | Because:
-    key = (subject.view.path, subject.node.node)
-    if key in turn.dropped:
+def _judge(
+    state: State, turn: Turn, subject: _Subject, rules: Rules, now: Instant
+) -> Candidate | Because:
+    if subject.key in turn.dropped:
         return Because("stalled_this_turn")
-    if key in turn.done:
-        return Because("had_its_turn")
-    return _left_alone(state, turn, subject, now) or _cold(subject)
+    aside = turn.aside.get(subject.key)
+    if aside is not None and aside.until > now:
+        return Because("waits_for_quiet_window", {"left_us": aside.until - now})
+    guest = state.guest
+    if guest is None:
+        return Because("guest_unknown")
+    return (
+        forbidden(subject.memcg, subject.rules, guest.own_path, now)
+        or _period_stall(turn, subject, now)
+        or _done(turn, subject)
+        or _found(turn, subject, guest, rules)
+    )
 
 
-def _left_alone(state: State, turn: Turn, subject: _Subject, now: Instant) -> Because | None:
-    memcg, rules = subject.memcg, subject.rules
-    if rules.disabled:
-        return Because("disabled")
-    if state.guest is not None and _is_or_below(memcg.path, state.guest.own_path):
-        return Because("memreact_itself")
-    if memcg.frozen:
-        return Because("frozen")
-    if memcg.away_until > now:
-        return Because("after_oom", {"left_us": memcg.away_until - now})
-    return _period_stall(turn, subject, now)
-
-
-def _is_or_below(path: str, top: str) -> bool:
-    return top != "/" and (path == top or path.startswith(top + "/"))
+def _done(turn: Turn, subject: _Subject) -> Because | None:
+    return Because("had_its_turn") if subject.key in turn.done else None
 
 
 def _period_stall(turn: Turn, subject: _Subject, now: Instant) -> Because | None:
     """The idle phase's own limit; a memcg that was never seen before has only a baseline."""
     memcg, rules = subject.memcg, subject.rules
-    if memcg.stall_us is None or memcg.stall_at >= turn.started_at:
+    if memcg.stall_us is None or memcg.stall_at >= turn.started_at or not subject.due:
         return None
     stall = sum(
         max(0, new - old) for new, old in zip(subject.stall_us, memcg.stall_us, strict=True)
@@ -136,21 +185,53 @@ def _period_stall(turn: Turn, subject: _Subject, now: Instant) -> Because | None
     if stall * _PPM <= rules.period_limit_ppm * elapsed:
         return None
     saw: dict[str, int | str] = {"stall_us": stall, "over_us": elapsed}
-    return Because("period_stall_over_limit", {**saw, "limit_ppm": rules.period_limit_ppm})
+    return Because(_STALLED, {**saw, "limit_ppm": rules.period_limit_ppm})
+
+
+def _found(
+    turn: Turn, subject: _Subject, guest: CapabilitiesRead, rules: Rules
+) -> Candidate | Because:
+    if guest.evicts == "memory.reclaim":
+        return _share(subject, guest, rules)
+    if not subject.node.generations:
+        return Because("no_generations")
+    if not turn.ripened and _ripens(subject):
+        return Because("ages_first")
+    return _cold(subject)
+
+
+def _ripens(subject: _Subject) -> bool:
+    generations, rules = subject.node.generations, subject.rules
+    cold_us = rules.aging_count_min * rules.period_us
+    return subject.memcg.populated and _ages_now(subject) and ripe(generations, cold_us)
 
 
 def _cold(subject: _Subject) -> Candidate | Because:
-    view, node, rules = subject.view, subject.node, subject.rules
-    if not node.generations:
-        return Because("no_generations")
     seq = _seq(subject)
     if seq is None:
         return _not_yet(subject)
-    anon, file = pages_up_to(node.generations, seq)
-    anon = anon if rules.swap else 0
+    anon, file = pages_up_to(subject.node.generations, seq)
+    # Aged without swap, hot anonymous pages sit in old generations too; the kernel looks at the
+    # accessed bit of each before it goes, so switching swap on costs them nothing.
+    anon = anon if subject.rules.swap and subject.rules.swappiness_max else 0
     if anon + file < LEAST_PAGES:
         return Because("too_little_cold", {"cold_pages": anon + file, "seq": seq})
-    return Candidate(view.path, view.inode, view.memcg_id, node.node, seq, anon, file)
+    return _candidate(subject, seq, anon, file)
+
+
+def _share(subject: _Subject, guest: CapabilitiesRead, rules: Rules) -> Candidate | Because:
+    """Without generations nobody knows what is cold: a small share, and refaults say how far."""
+    pages = subject.view.current_bytes // guest.page_bytes
+    if subject.memcg.populated:
+        pages = pages * rules.reclaim_ppm_per_period // _PPM
+    if pages < LEAST_PAGES:
+        return Because("too_little_cold", {"cold_pages": pages})
+    return _candidate(subject, RECLAIM_SEQ, 0, pages)
+
+
+def _candidate(subject: _Subject, seq: int, anon: int, file: int) -> Candidate:
+    view = subject.view
+    return Candidate(view.path, view.inode, view.memcg_id, subject.node.node, seq, anon, file)
 
 
 def _seq(subject: _Subject) -> int | None:
@@ -167,13 +248,12 @@ def _not_yet(subject: _Subject) -> Because:
 
 
 def _may_age(found: Candidate | Because, subject: _Subject) -> bool:
-    waits = isinstance(found, Candidate) or found.code in {
-        "nothing_cold_yet",
-        "too_little_cold",
-        "had_its_turn",
-    }
+    return (isinstance(found, Candidate) or found.code in _WAITS) and _ages_now(subject)
+
+
+def _ages_now(subject: _Subject) -> bool:
     rules, generations = subject.rules, subject.node.generations
-    if not waits or not generations or not _pages(subject.node):
+    if not subject.due or not _pages(subject.node):
         return False
     return not too_young(generations, spacing_us(rules.period_us, rules.aging_count_min))
 
@@ -188,14 +268,26 @@ def _age_target(subject: _Subject) -> AgeTarget:
     return AgeTarget(view.path, view.inode, view.memcg_id, node.node, max_seq, subject.rules.swap)
 
 
-def with_baselines(state: State, survey: Surveyed, now: Instant) -> State:
-    """Start the next idle phase's stall count for every memcg, and keep what was seen."""
+def with_baselines(state: State, turn: Turn, survey: Surveyed, rules: Rules, now: Instant) -> State:
+    """Keep what was seen, and begin the next idle phase of those whose turn it is.
+
+    It begins with the turn, and once more with the turn's last survey, so that what the turn itself
+    cost a memcg is not held against it.
+    """
     stalls = own_stalls(survey.memcgs)
-    changed = {
-        view.path: replace(
-            memcg, stall_us=stalls[view.path], stall_at=now, view=view, viewed_at=now
-        )
-        for view in survey.memcgs
-        if (memcg := state.memcgs.get(view.path)) and memcg.inode == view.inode
-    }
+    changed = {}
+    for view in survey.memcgs:
+        memcg = state.memcgs.get(view.path)
+        if memcg is None or memcg.inode != view.inode:
+            continue
+        seen = replace(memcg, view=view, viewed_at=now)
+        begins = turn.stage == "close" or memcg.stall_at < turn.started_at
+        if memcg.stall_us is None or (begins and _is_due(view, turn, rules)):
+            seen = replace(seen, stall_us=stalls[view.path], stall_at=now)
+        changed[view.path] = seen
     return replace(state, memcgs={**state.memcgs, **changed})
+
+
+def _is_due(view: MemcgView, turn: Turn, rules: Rules) -> bool:
+    nodes = [node.node for node in view.nodes] or [0]
+    return any(rules_for(rules, view.path, node).period_us in turn.periods for node in nodes)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from memreact.actions import Trigger
-from memreact.events import GuestPressure, PressureSample
+from memreact.events import GuestPressure, Instant, PressureSample
 
 __all__ = [
     "BURST_STALL_US",
     "BURST_WINDOW_US",
     "Samples",
     "Stall",
+    "guest_stall_between",
     "guest_stall_us",
     "ladder",
-    "newest_guest_stall",
+    "memcg_stall_between",
+    "over",
     "remember",
     "worst_guest_stall",
     "worst_memcg_stall",
@@ -44,10 +46,18 @@ def ladder(limit_ppm: int, window_us: int) -> tuple[Trigger, ...]:
 
 
 def remember(samples: Samples, sample: PressureSample, window_us: int) -> Samples:
-    """Add a reading; keep one that is older than the window, so that it is always covered."""
-    since = sample.at - window_us
-    keep = max((i for i, s in enumerate(samples) if s.at <= since), default=0)
-    return (*samples[keep:], sample)[-_MOST_SAMPLES:]
+    """Add a reading; keep one that is older than the window, so that it is always covered.
+
+    Two threads read, so a reading may arrive after a younger one.
+    """
+    ordered = sorted((*samples, sample), key=_at)
+    since = ordered[-1].at - window_us
+    keep = max((i for i, s in enumerate(ordered) if s.at <= since), default=0)
+    return tuple(ordered[keep:][-_MOST_SAMPLES:])
+
+
+def _at(sample: PressureSample) -> Instant:
+    return sample.at
 
 
 def guest_stall_us(then: GuestPressure, now: GuestPressure) -> int:
@@ -66,24 +76,25 @@ def guest_stall_us(then: GuestPressure, now: GuestPressure) -> int:
     return min(guest, max(guest - own, *others, 0))
 
 
-def newest_guest_stall(samples: Samples) -> Stall:
-    """The guest's stall between the last two readings."""
-    then, now = samples[-2], samples[-1]
+def guest_stall_between(then: PressureSample, now: PressureSample) -> Stall:
+    """The guest's stall from one reading to another."""
     return guest_stall_us(then.guest, now.guest), now.at - then.at
+
+
+def memcg_stall_between(then: PressureSample, now: PressureSample) -> Stall:
+    """The same for the memcg that both are of."""
+    return max(0, now.memcg_us - then.memcg_us), now.at - then.at
 
 
 def worst_guest_stall(samples: Samples, window_us: int) -> Stall:
     """The guest's stall since the reading that makes it the largest share of at least a window."""
-    now = samples[-1]
-    return _worst([(guest_stall_us(s.guest, now.guest), now.at - s.at) for s in samples], window_us)
+    return _worst([guest_stall_between(then, samples[-1]) for then in samples], window_us)
 
 
-def worst_memcg_stall(samples: Samples, window_us: int) -> Stall:
-    """The same for the memcg of the newest reading."""
-    now = samples[-1]
-    mine = [s for s in samples if s.memcg == now.memcg]
-    stalls = [(max(0, now.memcg_us - s.memcg_us), now.at - s.at) for s in mine]
-    return _worst(stalls, window_us)
+def worst_memcg_stall(samples: Samples, path: str, window_us: int) -> Stall:
+    """The same for one memcg, by the readings that are of it."""
+    mine = [sample for sample in samples if sample.memcg == path]
+    return _worst([memcg_stall_between(then, mine[-1]) for then in mine], window_us)
 
 
 def over(stall: Stall, limit_ppm: int) -> bool:
@@ -94,4 +105,4 @@ def over(stall: Stall, limit_ppm: int) -> bool:
 
 def _worst(stalls: list[Stall], window_us: int) -> Stall:
     spans = [(stall_us, max(elapsed, window_us)) for stall_us, elapsed in stalls]
-    return max(spans, key=lambda stall: stall[0] / stall[1])
+    return max(spans, key=lambda stall: stall[0] / stall[1], default=(0, window_us))

@@ -7,32 +7,52 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
-from memreact.actions import Action, AgeTarget, Because, Decision
+from memreact.actions import (
+    Action,
+    Age,
+    AgeTarget,
+    Because,
+    Decision,
+    Evict,
+    Inspect,
+    Reclaim,
+    Survey,
+)
 from memreact.events import CapabilitiesRead, Inspection, Instant, MemcgView, PressureSample
 from memreact.policy.pressure import Samples, remember
 from memreact.policy.refault import Appetite
 
 __all__ = [
     "START",
+    "Aside",
     "Candidate",
     "Counters",
     "Eviction",
+    "Key",
     "Memcg",
     "Pause",
     "Stage",
     "State",
     "Step",
     "Turn",
+    "Work",
     "decided",
     "nothing",
     "sampled",
     "with_memcg",
+    "with_turn",
 ]
 
 START = Instant(0)
 """Before anything happened."""
 
 Stage = Literal["survey", "evict", "age", "close"]
+
+Work = Survey | Inspect | Evict | Reclaim | Age
+"""What the one worker does: never two of them at a time."""
+
+Key = tuple[str, int]
+"""A memcg on a node: its path and the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +104,42 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """The eviction of one candidate, from its first reading to its last write."""
+    """The eviction of one candidate, from its first reading to its last write.
+
+    Args:
+        candidate: Who, where, and how much is cold.
+        started_at: The moment of the first reading.
+        first: What the memcg looked like then.
+        last: What it looked like last.
+        fresh: Whether `last` is recent enough to write on.
+        allowed_pages: How much may go, by what earlier turns taught.
+        anon_left: Cold anonymous pages that are still there, as far as we know.
+        file_left: The same for file pages.
+        stuck_pages: Cold pages that the kernel was asked for and did not give.
+        write_ends_by: When the write under way is broken off.
+        overdue: Whether that happened.
+        armed: Whether the memcg's triggers are armed.
+        ends: Why it is over as soon as the write under way has returned.
+    """
 
     candidate: Candidate
-    started_at: Instant
+    started_at: Instant = START
     first: Inspection | None = None
     last: Inspection | None = None
+    fresh: bool = False
     allowed_pages: int = 0
+    anon_left: int = 0
+    file_left: int = 0
+    stuck_pages: int = 0
     write_ends_by: Instant = START
-    anon_only: bool = False
+    overdue: bool = False
     armed: bool = False
+    ends: Because | None = None
+
+    @property
+    def key(self) -> Key:
+        """The memcg and the node."""
+        return self.candidate.path, self.candidate.node
 
     @property
     def evicted_pages(self) -> int:
@@ -104,48 +150,114 @@ class Eviction:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """A memcg that stalled, and waits for a quiet window."""
+
+    until: Instant
+    since: PressureSample | None
+    checks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One pass: evict what is cold, then age."""
+    """One pass: evict what is cold, then age.
+
+    Args:
+        started_at: Its begin.
+        periods: Whose turn it is: those whose rules name one of these periods.
+        emptied: Memcgs without processes, whose turn it is whatever their period.
+        stage: How far it got.
+        candidates: What is evicted next, in this order.
+        agings: What is aged next, in this order.
+        ripening: Whether a memcg becomes cold by the agings of this turn.
+        ripened: Whether that was waited for already.
+        eviction: The one that is under way.
+        doing: What the worker does now.
+        plan_again: The plan no longer holds.
+        dropped: Those that are left alone until their next turn.
+        done: Those that had their eviction in this turn.
+        aside: Those that wait for a quiet window.
+        armed: Whether the guest's triggers are armed.
+        worked: Whether anything was written.
+        evicted_pages: What the turn brought.
+        aged: How many were aged.
+        surveys: How many were read.
+        hold_until: Nothing begins before.
+        look: Whether the pressure is read once more before anything begins.
+    """
 
     started_at: Instant
     periods: frozenset[int]
-    only: frozenset[str] | None = None
+    emptied: frozenset[str] = frozenset()
     stage: Stage = "survey"
     candidates: tuple[Candidate, ...] = ()
     agings: tuple[AgeTarget, ...] = ()
-    aging: tuple[AgeTarget, ...] = ()
+    ripening: bool = False
+    ripened: bool = False
     eviction: Eviction | None = None
-    in_flight: bool = False
+    doing: Work | None = None
     plan_again: bool = False
-    dropped: frozenset[tuple[str, int]] = frozenset()
-    done: frozenset[tuple[str, int]] = frozenset()
+    dropped: frozenset[Key] = frozenset()
+    done: frozenset[Key] = frozenset()
+    aside: Mapping[Key, Aside] = field(default_factory=lambda: MappingProxyType({}))
     armed: bool = False
     worked: bool = False
     evicted_pages: int = 0
     aged: int = 0
     surveys: int = 0
     hold_until: Instant = START
+    look: bool = False
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the worker has something to do."""
+        return self.doing is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """We stay away: the guest is being hurt, and not by what we can see of ourselves."""
+    """We stay away: the guest is being hurt, and not by what we can see of ourselves.
+
+    Args:
+        since: Its begin.
+        check_at: When the totals are read next.
+        because: What hurt.
+        base: The reading that the next one is compared with.
+        checks: How often it was not quiet yet.
+    """
 
     since: Instant
     check_at: Instant
     because: Because
+    base: PressureSample | None = None
     checks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The whole of it."""
+    """The whole of it.
+
+    Args:
+        guest: What it can do.
+        memcgs: Those that exist, by path.
+        due: When each period's next turn begins; empty where nothing may be done.
+        emptied: Memcgs that were left by their last process, and whose memory may go at once.
+        look: Whether everything is to be read once, so that stall is counted from the start.
+        soon: When `emptied` or `look` is served.
+        turn: The one under way.
+        turns: How many there were.
+        turn_ended_at: When the last one ended.
+        pause: Why nothing is done just now.
+        samples: Pressure readings of the last window.
+        stopping: Nothing new begins.
+    """
 
     guest: CapabilitiesRead | None = None
     memcgs: Mapping[str, Memcg] = field(default_factory=lambda: MappingProxyType({}))
     due: Mapping[int, Instant] = field(default_factory=lambda: MappingProxyType({}))
     emptied: frozenset[str] = frozenset()
-    emptied_due: Instant = START
+    look: bool = False
+    soon: Instant = START
     turn: Turn | None = None
     turns: int = 0
     turn_ended_at: Instant = START
@@ -180,6 +292,11 @@ def nothing(state: State) -> Step:
 def with_memcg(state: State, memcg: Memcg) -> State:
     """The state with this memcg in place of what stood under its path."""
     return replace(state, memcgs={**state.memcgs, memcg.path: memcg})
+
+
+def with_turn(state: State, turn: Turn | None) -> State:
+    """The state with this turn."""
+    return replace(state, turn=turn)
 
 
 def decided(state: State, decisions: tuple[Decision, ...]) -> State:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from memreact.events import Inspection
 from memreact.rules import MemcgRules
 
-__all__ = ["ANON_ONLY", "FILE_ONLY", "ZRAM_WORTH_PERCENT", "anon_refused", "swappiness"]
+__all__ = [
+    "ANON_ONLY",
+    "FILE_ONLY",
+    "ZRAM_WORTH_PERCENT",
+    "anon_refused",
+    "anon_room_pages",
+    "swappiness",
+]
 
 FILE_ONLY = 0
 ANON_ONLY = 200
@@ -34,9 +41,16 @@ def anon_refused(rules: MemcgRules, saw: Inspection, page_bytes: int) -> str | N
     """Why no anonymous page of this memcg may be evicted now; None when it may."""
     if not rules.swap:
         return "swap_not_asked_for"
+    if not rules.swappiness_max:
+        return "swappiness_max_is_0"
     if saw.swap_free_bytes <= _SWAP_MARGIN_PAGES * page_bytes:
         return "swap_exhausted"
     stored = saw.zram_stored_bytes
     if stored >= _ZRAM_SAMPLE_BYTES and saw.zram_used_bytes * 100 >= stored * ZRAM_WORTH_PERCENT:
         return "zram_saves_nothing"
     return None
+
+
+def anon_room_pages(saw: Inspection, page_bytes: int) -> int:
+    """Anonymous pages that fit into the swap this memcg can use, short of the margin."""
+    return max(0, saw.swap_free_bytes // page_bytes - _SWAP_MARGIN_PAGES)

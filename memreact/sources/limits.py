@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from kernelio.errors import KernelioError
-from kernelio.inotify import IN_MODIFY, Inotify
+from kernelio.inotify import IN_MODIFY, IN_Q_OVERFLOW, Inotify
 from kernelio.layout import Layout
 from kernelio.memcg import MemoryEvents, read_memory_events
 from memreact.events import LimitHit
@@ -25,7 +25,8 @@ class LimitWatch:
         self._layout = layout
         self._inotify = inotify
         self._armed: dict[str, dict[int, str]] = {}
-        self._seen: dict[str, MemoryEvents] = {}
+        # By watch, which is the file's own: one that was made again under the same name is another.
+        self._seen: dict[int, MemoryEvents] = {}
 
     def fileno(self) -> int:
         """Readable when a counter may have grown."""
@@ -37,37 +38,41 @@ class LimitWatch:
         watches = self._armed.setdefault(path, {})
         for each in (path,) if path else self._top():
             try:
-                self._seen[each] = read_memory_events(self._layout.memcg_dir(each))
-                watches[self._inotify.add(self._file(each), IN_MODIFY)] = each
+                seen = read_memory_events(self._layout.memcg_dir(each))
+                watch = self._inotify.add(self._file(each), IN_MODIFY)
             except KernelioError:
                 continue
+            watches[watch] = each
+            self._seen.setdefault(watch, seen)  # what it holds of the other key is not told yet
 
     def disarm(self, path: str) -> None:
         """Stop watching what `arm` of the same path began."""
         still = {watch for key, watches in self._armed.items() if key != path for watch in watches}
-        for watch, each in self._armed.pop(path, {}).items():
+        for watch in self._armed.pop(path, {}):
             if watch not in still:
                 self._inotify.remove(watch)
-                self._seen.pop(each, None)
+                self._seen.pop(watch, None)
+
+    def close(self) -> None:
+        """Give the queue back."""
+        self._inotify.close()
 
     def read(self) -> list[LimitHit]:
         """What grew since the last call; memory.high and max count for the memcg at work alone."""
-        changed = {watched.wd for watched in self._inotify.read()}
-        paths = {
-            path: bool(key)
-            for key, watches in self._armed.items()
-            for watch, path in watches.items()
-            if watch in changed
-        }
-        hits = (self._grown(path, at_work=at_work) for path, at_work in paths.items())
-        return [hit for hit in hits if hit.oom or hit.high or hit.max]
+        events = self._inotify.read()
+        lost = any(event.mask & IN_Q_OVERFLOW for event in events)
+        changed = set(self._seen) if lost else {event.wd for event in events}
+        hits = [self._grown(watch) for watch in sorted(changed & self._seen.keys())]
+        return [hit for hit in hits if hit.oom > 0 or hit.high > 0 or hit.max > 0]
 
-    def _grown(self, path: str, *, at_work: bool) -> LimitHit:
+    def _grown(self, watch: int) -> LimitHit:
+        keys = [key for key, watches in self._armed.items() if watch in watches]
+        path, at_work = self._armed[keys[0]][watch], any(keys)
         try:
             now = read_memory_events(self._layout.memcg_dir(path))
         except KernelioError:
             return LimitHit(path)
-        then, self._seen[path] = self._seen.get(path, now), now
+        then, self._seen[watch] = self._seen[watch], now
         oom = now.oom - then.oom + now.oom_kill - then.oom_kill
         if not at_work:
             return LimitHit(path, oom=oom)

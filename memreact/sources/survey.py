@@ -19,8 +19,8 @@ def survey(layout: Layout, own_path: str, *, mglru_works: bool) -> Surveyed:
     The directories are read before lru_gen: a memcg that still has the same inode when it is
     written to has lived through the reading, so its id is its own.
     """
-    inodes = dict(cgroup.walk(layout))
     try:
+        inodes = dict(cgroup.walk(layout))
         found = _by_path(mglru.read_lru_gen(layout.lru_gen), inodes) if mglru_works else {}
     except KernelioError as error:
         return Surveyed((), read_sample(layout, own_path), failed=str(error))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
+from contextlib import suppress
 
 from kernelio import cgroup
-from kernelio.errors import KernelioError
+from kernelio.errors import KernelioError, Unsupported, Vanished
 from kernelio.inotify import (
     IN_CREATE,
     IN_DELETE,
@@ -48,6 +49,10 @@ class CgroupTree:
         """Readable when something happened."""
         return self._inotify.fileno()
 
+    def close(self) -> None:
+        """Give the queue back."""
+        self._inotify.close()
+
     def scan(self) -> list[TreeEvent]:
         """Compare the whole tree with what is known: at start, and after an overflow."""
         missing = set(self._known)
@@ -86,8 +91,9 @@ class CgroupTree:
             if missing is not None:
                 missing.discard(path)
             yield from self._meet(path, inode)
-            below = cgroup.children(self._layout.memcg_dir(path))
-            waiting.extend(posixpath.join(path, name) for name, _ in below)
+            with suppress(KernelioError):
+                below = cgroup.children(self._layout.memcg_dir(path))
+                waiting.extend(posixpath.join(path, name) for name, _ in below)
 
     def _meet(self, path: str, inode: int) -> Iterator[TreeEvent]:
         known = self._known.get(path)
@@ -111,6 +117,8 @@ class CgroupTree:
         for name, mask in wanted:
             try:
                 watch = self._inotify.add(name, mask)
+            except (Unsupported, Vanished):
+                continue
             except KernelioError:
                 self.unwatched += 1
                 continue

@@ -31,7 +31,9 @@ class Triggers:
         self._waiting = waiting
         self._armed: dict[str, list[int]] = {}
         self._closing: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._janitor = threading.Thread(target=self._close_all, name="memreact-janitor")
+        self._janitor = threading.Thread(
+            target=self._close_all, name="memreact-janitor", daemon=True
+        )
 
     def start(self) -> None:
         """Start the janitor."""
@@ -51,11 +53,10 @@ class Triggers:
             for trigger in triggers:
                 try:
                     fd = self._arm(self._file(path, resource), trigger)
+                    fds.append(fd)
+                    self._waiting.add(fd, path)
                 except KernelioError as error:
                     failed.append(error)
-                    continue
-                fds.append(fd)
-                self._waiting.add(fd, path)
         return failed
 
     def disarm(self, path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from memreact.actions import Decision
 
@@ -39,7 +40,8 @@ class Journal:
         if _PRIORITIES[level] > _PRIORITIES[self.level]:
             return
         line = " ".join([what, *(f"{key}={_quoted(value)}" for key, value in saw.items())])
-        self._write(f"<{_PRIORITIES[level]}>{line}\n" if self._prefix else f"{line}\n")
+        with suppress(OSError):  # nobody listens: that is no reason to stop
+            self._write(f"<{_PRIORITIES[level]}>{line}\n" if self._prefix else f"{line}\n")
 
     def tell(self, decision: Decision) -> None:
         """Write a decision with the figures behind it."""

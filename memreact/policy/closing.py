@@ -1,0 +1,90 @@
+"""The end of one eviction: what it took, why it is over, and what it taught."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from memreact.actions import Action, AgeTarget, Because, Decision, Disarm
+from memreact.events import Instant
+from memreact.policy import refault
+from memreact.policy.state import (
+    Candidate,
+    Eviction,
+    Key,
+    Memcg,
+    State,
+    Step,
+    Turn,
+    nothing,
+    with_memcg,
+    with_turn,
+)
+from memreact.rules import MemcgRules, Rules, rules_for
+
+__all__ = ["dropped", "end_eviction", "rules_of", "stay_away"]
+
+
+def rules_of(subject: Candidate | AgeTarget, rules: Rules) -> MemcgRules:
+    """What holds for a memcg on its node."""
+    return rules_for(rules, subject.path, subject.node)
+
+
+def end_eviction(
+    state: State, because: Because, rules: Rules, now: Instant, *, again: bool = False
+) -> Step:
+    """Account for the eviction that ends here; `again` leaves it to a new plan of this turn."""
+    turn = state.turn
+    if turn is None or turn.eviction is None:
+        return nothing(state)
+    eviction = turn.eviction
+    done = turn.done if again else turn.done | {eviction.key}
+    pages = turn.evicted_pages + eviction.evicted_pages
+    state = with_turn(state, replace(turn, eviction=None, done=done, evicted_pages=pages))
+    memcg = state.memcgs.get(eviction.candidate.path)
+    if memcg is not None and memcg.inode == eviction.candidate.inode:
+        state = with_memcg(state, _accounted(memcg, eviction))
+    if because.code == "oom":
+        state = stay_away(state, eviction.candidate.path, rules, now)
+    disarm: tuple[Action, ...] = ()
+    if eviction.armed:
+        disarm = (Disarm(eviction.candidate.path),)
+    return Step(state, disarm, (_verdict(eviction, because),))
+
+
+def stay_away(state: State, path: str, rules: Rules, now: Instant) -> State:
+    """Leave a memcg alone for a period: it ran out of memory."""
+    memcg = state.memcgs.get(path)
+    if memcg is None:
+        return state
+    nodes = [node.node for node in memcg.view.nodes] if memcg.view else []
+    period_us = max(rules_for(rules, path, node).period_us for node in nodes or [0])
+    return with_memcg(state, replace(memcg, away_until=Instant(now + period_us)))
+
+
+def dropped(turn: Turn, key: Key) -> Turn:
+    """The turn without any more work on one memcg and node."""
+    return replace(
+        turn,
+        dropped=turn.dropped | {key},
+        agings=tuple(target for target in turn.agings if (target.path, target.node) != key),
+    )
+
+
+def _verdict(eviction: Eviction, because: Because) -> Decision:
+    saw = {"evicted_pages": eviction.evicted_pages, **because.saw}
+    return Decision("end", Because(because.code, saw), *eviction.key)
+
+
+def _accounted(memcg: Memcg, eviction: Eviction) -> Memcg:
+    first, pages = eviction.first, eviction.evicted_pages
+    if first is None:
+        return memcg
+    counters = replace(
+        memcg.counters,
+        evictions=memcg.counters.evictions + 1,
+        evicted_pages=memcg.counters.evicted_pages + pages,
+    )
+    appetite = refault.evicted(
+        memcg.appetite, pages, first.refault_total_pages, eviction.started_at
+    )
+    return replace(memcg, counters=counters, appetite=appetite)

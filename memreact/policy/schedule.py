@@ -1,0 +1,83 @@
+"""When a turn is due, and the one moment at which time alone changes what should be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from memreact.actions import Evict, Reclaim
+from memreact.events import Instant
+from memreact.policy.state import State, Turn
+from memreact.rules import Rules
+
+__all__ = ["due_periods", "next_turns", "soon", "wake_at", "with_emptied", "with_look"]
+
+# A memcg that was left is mostly removed at once: wait for that, and gather its neighbours.
+_EMPTIED_AFTER_US = 2_000_000
+_EMPTIED_APART_US = 10_000_000
+
+
+def next_turns(state: State, rules: Rules, now: Instant) -> Mapping[int, Instant]:
+    """When each period is next due; what is known stays, a new one never lies behind.
+
+    Nothing is due where every rule is disabled or this guest can do nothing.
+    """
+    guest = state.guest
+    if guest is None or guest.idle_because is not None or guest.evicts == "nothing":
+        return {}
+    all_rules = (rules.base, *(rule.rules for rule in rules.cgroups))
+    periods = {rule.period_us for rule in all_rules if not rule.disabled}
+    return {period: state.due.get(period) or _first(state, period, now) for period in periods}
+
+
+def _first(state: State, period: int, now: Instant) -> Instant:
+    """A new period counts from the last turn; at start, from a phase that this boot drew."""
+    if state.turns:
+        return Instant(max(now, state.turn_ended_at + period))
+    phase = 0 if state.guest is None else int(state.guest.boot_phase * period)
+    return Instant(now + period - (now - phase) % period)
+
+
+def due_periods(state: State, now: Instant) -> frozenset[int]:
+    """The periods whose turn it is."""
+    return frozenset(period for period, due in state.due.items() if due <= now)
+
+
+def soon(state: State) -> Instant | None:
+    """When something is served that waits for no period."""
+    return state.soon if state.due and (state.emptied or state.look) else None
+
+
+def with_emptied(state: State, path: str, now: Instant) -> State:
+    """The state with one more memcg that its last process has left."""
+    return replace(_sooner(state, now), emptied=state.emptied | {path})
+
+
+def with_look(state: State, now: Instant) -> State:
+    """The state in which everything is read once, soon."""
+    return replace(_sooner(state, now), look=True)
+
+
+def _sooner(state: State, now: Instant) -> State:
+    if state.emptied or state.look:
+        return state
+    apart = state.turn_ended_at + _EMPTIED_APART_US if state.turns else 0
+    return replace(state, soon=Instant(max(now + _EMPTIED_AFTER_US, apart)))
+
+
+def wake_at(state: State) -> Instant | None:
+    """The next moment at which time alone changes what should be done."""
+    if state.stopping:
+        return None
+    if state.turn is not None:
+        return _wake_in_turn(state, state.turn)
+    moments = (*state.due.values(), soon(state))
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _wake_in_turn(state: State, turn: Turn) -> Instant | None:
+    if isinstance(turn.doing, Evict | Reclaim):
+        return turn.eviction.write_ends_by if turn.eviction else None
+    if turn.doing is not None:
+        return None
+    return state.pause.check_at if state.pause else turn.hold_until
