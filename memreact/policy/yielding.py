@@ -106,7 +106,7 @@ def stall_seen(state: State, event: StallSeen, rules: Rules, now: Instant) -> St
 
 
 def yield_to_pressure(state: State, rules: Rules, now: Instant) -> Step:
-    """Stay away where a limit is crossed: from the memcg at work, from the whole guest, or from both."""
+    """Stay away where a limit is crossed: from the memcg at work, from the guest, from both."""
     turn = state.turn
     if turn is None or state.pause is not None or not state.samples:
         return nothing(state)
