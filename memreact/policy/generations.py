@@ -86,8 +86,15 @@ def pages_up_to(generations: tuple[Generation, ...], seq: int) -> tuple[int, int
 
 
 def too_young(generations: tuple[Generation, ...], wanted_us: int) -> bool:
-    """Whether the last aging is so recent that another would only blur the ages."""
-    return bool(generations) and generations[-1].age_us + _ROUNDING_US < wanted_us
+    """Whether the last aging is so recent that another would only blur the ages.
+
+    A newborn memcg has nothing to blur: the sooner it is aged, the sooner its ages say something.
+    """
+    return _too_young(_ages(generations), wanted_us)
+
+
+def _too_young(ages: list[int], wanted_us: int) -> bool:
+    return bool(ages) and ages[-1] + _ROUNDING_US < wanted_us and ages[0] > ages[-1]
 
 
 def agings_until_cold(generations: tuple[Generation, ...], period_us: int, count_min: int) -> int:
@@ -100,7 +107,7 @@ def agings_until_cold(generations: tuple[Generation, ...], period_us: int, count
     for periods in range(_HORIZON):
         if not ages or _oldest_enough(ages, cold_us) is not None or _ripe(ages, cold_us):
             return periods
-        if ages[-1] + _ROUNDING_US >= spacing:
+        if not _too_young(ages, spacing):
             ages = [*ages, 0][-_SPANS - 1 :]
         ages = [age + period_us for age in ages]
     return _HORIZON

@@ -1,0 +1,145 @@
+"""What holds after every step, whatever happened."""
+
+from __future__ import annotations
+
+import msgspec
+
+from memreact.actions import (
+    Action,
+    Age,
+    Arm,
+    Because,
+    Decision,
+    Disarm,
+    Evict,
+    Inspect,
+    Reclaim,
+    Survey,
+)
+from memreact.events import Event, Instant
+from memreact.policy.plan import forbidden
+from memreact.policy.protection import reclaimable_bytes
+from memreact.policy.state import State, Step
+from memreact.policy.step import step
+from memreact.rules import Rules, rules_for
+
+WORK = (Survey, Inspect, Evict, Reclaim, Age)
+MOST_BYTES = 64 << 20
+
+_ACTION = msgspec.json.Decoder(Action)
+_EVENT = msgspec.json.Decoder(Event)
+_DECISION = msgspec.json.Decoder(Decision)
+
+
+class Watched:
+    """Steps, and holds each step to what must always be true."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.state = State()
+        self.rules = rules
+        self.armed: set[str] = set()
+        self.wake_at: Instant | None = None
+
+    def step(self, event: Event, now: Instant) -> Step:
+        """One step, looked at from all sides."""
+        before = self.state
+        made = step(before, event, self.rules, now)
+        assert _EVENT.decode(msgspec.json.encode(event)) == event
+        self._check_records(made)
+        self._check_work(before, made, now)
+        for action in made.actions:
+            self._follow_triggers(action)
+        self._check_quiet(made, now)
+        self.state, self.wake_at = made.state, made.wake_at
+        return made
+
+    def _check_records(self, made: Step) -> None:
+        for action in made.actions:
+            assert _ACTION.decode(msgspec.json.encode(action)) == action
+        for decision in made.decisions:
+            assert _DECISION.decode(msgspec.json.encode(decision)) == decision
+            assert isinstance(decision.because, Because)
+            assert decision.because.code
+
+    def _check_work(self, before: State, made: Step, now: Instant) -> None:
+        work = [action for action in made.actions if isinstance(action, WORK)]
+        if not work:
+            return
+        assert len(work) == 1, "one thing at a time"
+        after = made.state.turn
+        assert after is not None
+        assert after.doing == work[0]
+        assert before.turn is None or before.turn.doing is None or self._answered(before, made)
+        assert made.state.pause is None, "no work while paused"
+        assert now >= after.hold_until, "no work before a hold is over"
+        assert not made.state.stopping, "nothing new at the end"
+        assert made.state.due, "no work where none is due"
+        if isinstance(work[0], Evict | Reclaim):
+            self._check_write(made.state, work[0], now)
+        if isinstance(work[0], Age):
+            for target in work[0].targets:
+                self._check_allowed(made.state, target.path, target.inode, target.node, now)
+
+    def _answered(self, before: State, made: Step) -> bool:
+        return before.turn is not None and made.state.turn is not before.turn
+
+    def _check_allowed(self, state: State, path: str, inode: int, node: int, now: Instant) -> None:
+        memcg, guest = state.memcgs[path], state.guest
+        assert guest is not None
+        assert memcg.inode == inode
+        assert forbidden(memcg, rules_for(self.rules, path, node), guest.own_path, now) is None
+
+    def _check_write(self, state: State, write: Evict | Reclaim, now: Instant) -> None:
+        node = write.node if isinstance(write, Evict) else 0
+        self._check_allowed(state, write.path, write.inode, node, now)
+        mine, guest, turn = rules_for(self.rules, write.path, node), state.guest, state.turn
+        assert guest is not None
+        assert turn is not None
+        assert turn.eviction is not None
+        assert (write.path, node) not in turn.dropped
+        saw = turn.eviction.last
+        assert saw is not None
+        assert not saw.frozen
+        asked_bytes = write.pages * guest.page_bytes
+        assert 0 < asked_bytes <= MOST_BYTES
+        spare, _ = reclaimable_bytes(saw, mine)
+        assert spare is None or asked_bytes <= spare, "protection is a promise"
+        self._check_kept(saw, mine.floor_bytes, asked_bytes)
+        view = state.memcgs[write.path].view
+        if isinstance(write, Evict) and view is not None:
+            generations = next(n.generations for n in view.nodes if n.node == node)
+            assert write.seq <= generations[-1].seq - 2, "the two youngest are never asked for"
+            assert write.swappiness == 0 or mine.swap
+
+    def _check_kept(self, saw: object, floor: int, asked_bytes: int) -> None:
+        """The promise once more, in its own words."""
+        guards = saw.guards  # type: ignore[attr-defined]
+        overshoot = 64 * saw.folio_bytes  # type: ignore[attr-defined]
+        for at, guard in enumerate(guards):
+            kept = max(guard.protected_bytes, floor if at == 0 else 0)
+            assert not kept or guard.current_bytes - asked_bytes - overshoot >= kept
+
+    def _follow_triggers(self, action: Action) -> None:
+        if isinstance(action, Arm):
+            assert action.triggers
+            self.armed.add(action.path)
+        if isinstance(action, Disarm):
+            assert action.path in self.armed, "only what is armed is disarmed"
+            self.armed.discard(action.path)
+
+    def _check_quiet(self, made: Step, now: Instant) -> None:
+        turn = made.state.turn
+        eviction = turn.eviction if turn else None
+        for path in self.armed - {""}:
+            assert eviction is not None, "armed only while it is evicted"
+            assert eviction.armed
+            assert path == eviction.candidate.path
+        if turn is None:
+            assert not self.armed
+        if made.state.stopping:
+            return
+        if made.state.due and (turn is None or turn.doing is None):
+            assert made.wake_at is not None, "no timer is lost"
+        if turn is not None and turn.doing is None:
+            assert made.wake_at is not None
+            assert made.wake_at > now, "no loop without a delay"
