@@ -21,7 +21,7 @@ from memreact.policy.state import (
 )
 from memreact.rules import MemcgRules, Rules, rules_for
 
-__all__ = ["dropped", "end_eviction", "rules_of", "stay_away"]
+__all__ = ["dropped", "end_eviction", "rules_of", "stay_away", "without_aging"]
 
 
 def rules_of(subject: Candidate | AgeTarget, rules: Rules) -> MemcgRules:
@@ -29,9 +29,7 @@ def rules_of(subject: Candidate | AgeTarget, rules: Rules) -> MemcgRules:
     return rules_for(rules, subject.path, subject.node)
 
 
-def end_eviction(
-    state: State, because: Because, rules: Rules, now: Instant, *, again: bool = False
-) -> Step:
+def end_eviction(state: State, because: Because, *, again: bool = False) -> Step:
     """Account for the eviction that ends here; `again` leaves it to a new plan of this turn."""
     turn = state.turn
     if turn is None or turn.eviction is None:
@@ -43,8 +41,6 @@ def end_eviction(
     memcg = state.memcgs.get(eviction.candidate.path)
     if memcg is not None and memcg.inode == eviction.candidate.inode:
         state = with_memcg(state, _accounted(memcg, eviction))
-    if because.code == "oom":
-        state = stay_away(state, eviction.candidate.path, rules, now)
     disarm: tuple[Action, ...] = ()
     if eviction.armed:
         disarm = (Disarm(eviction.candidate.path),)
@@ -63,11 +59,16 @@ def stay_away(state: State, path: str, rules: Rules, now: Instant) -> State:
 
 def dropped(turn: Turn, key: Key) -> Turn:
     """The turn without any more work on one memcg and node."""
-    return replace(
-        turn,
-        dropped=turn.dropped | {key},
-        agings=tuple(target for target in turn.agings if (target.path, target.node) != key),
-    )
+    return replace(without_aging(turn, key), dropped=turn.dropped | {key})
+
+
+def without_aging(turn: Turn, key: Key) -> Turn:
+    """The turn in which one memcg is not aged by this plan.
+
+    An aging merges the oldest generation into the next: before its eviction is over it would
+    make what is cold look younger.
+    """
+    return replace(turn, agings=tuple(t for t in turn.agings if (t.path, t.node) != key))
 
 
 def _verdict(eviction: Eviction, because: Because) -> Decision:

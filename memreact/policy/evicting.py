@@ -60,7 +60,7 @@ def go_on(state: State, turn: Turn, eviction: Eviction, rules: Rules, now: Insta
     """The next reading or write of the eviction under way, or its end."""
     ends = eviction.ends or _kept_from(state, eviction.candidate, rules, now)
     if ends is not None:
-        return end_eviction(state, ends, rules, now)
+        return end_eviction(state, ends)
     if not eviction.fresh:
         return _inspect(state, turn, eviction, rules)
     return _write(state, turn, eviction, rules, now)
@@ -78,7 +78,9 @@ def _write(state: State, turn: Turn, eviction: Eviction, rules: Rules, now: Inst
         return nothing(state)
     write = next_write(eviction, mine, guest.page_bytes, now)
     if isinstance(write, Because):
-        return end_eviction(state, write, rules, now)
+        if write.code == "oom":
+            state = stay_away(state, eviction.candidate.path, rules, now)
+        return end_eviction(state, write)
     eviction, arm = arm_memcg(state, eviction, rules)
     ends_by = Instant(now + WRITE_ENDS_US)
     eviction = replace(eviction, fresh=False, write_ends_by=ends_by, overdue=False)
@@ -94,12 +96,12 @@ def inspected(state: State, event: Inspected, rules: Rules, now: Instant) -> Ste
     state = with_turn(state, replace(turn, doing=None))
     saw = event.inspection
     if saw is None:
-        return end_eviction(state, _gone(event.detail), rules, now)
+        return end_eviction(state, _gone(event.detail))
     state = sampled(state, saw.pressure, window_us(state, rules))
     if state.pause is not None:
-        return end_eviction(state, state.pause.because, rules, now, again=True)
+        return end_eviction(state, state.pause.because, again=True)
     if turn.eviction.ends is not None:
-        return end_eviction(state, turn.eviction.ends, rules, now, again=_again(state))
+        return end_eviction(state, turn.eviction.ends, again=_again(state))
     if turn.eviction.first is None:
         step = _opened(state, turn.eviction.candidate, saw, rules, now)
     else:
@@ -114,11 +116,11 @@ def _opened(
 ) -> Step:
     memcg, mine = state.memcgs.get(candidate.path), rules_of(candidate, rules)
     if memcg is None:
-        return end_eviction(state, _gone(""), rules, now)
+        return end_eviction(state, _gone(""))
     if memcg.oom_total is not None and saw.oom_total > memcg.oom_total:
         because = Because("after_oom", {"times": saw.oom_total - memcg.oom_total})
         state = with_memcg(state, replace(memcg, oom_total=saw.oom_total))
-        return end_eviction(stay_away(state, candidate.path, rules, now), because, rules, now)
+        return end_eviction(stay_away(state, candidate.path, rules, now), because)
     appetite = refault.learn(memcg.appetite, saw.refault_total_pages, _judged_after(mine), now)
     state = with_memcg(state, replace(memcg, appetite=appetite, oom_total=saw.oom_total))
     allowed = refault.allowance_pages(appetite, candidate.pages)
@@ -144,14 +146,14 @@ def batch_ended(state: State, event: BatchEnded, rules: Rules, now: Instant) -> 
     eviction = replace(accounted(turn.eviction, event, turn.doing), fresh=True)
     state = with_turn(state, replace(turn, doing=None, eviction=eviction))
     if event.after is None:
-        return end_eviction(state, _gone(event.detail), rules, now)
+        return end_eviction(state, _gone(event.detail))
     state = sampled(state, event.after.pressure, window_us(state, rules))
     if state.pause is not None:
-        return end_eviction(state, state.pause.because, rules, now, again=True)
+        return end_eviction(state, state.pause.because, again=True)
     if eviction.ends is not None:
-        return end_eviction(state, eviction.ends, rules, now, again=_again(state))
+        return end_eviction(state, eviction.ends, again=_again(state))
     yielded = yield_to_pressure(state, rules, now)
-    return yielded.then(_stopped_short(yielded.state, event, rules, now))
+    return yielded.then(_stopped_short(yielded.state, event, now))
 
 
 def _again(state: State) -> bool:
@@ -162,16 +164,16 @@ def _again(state: State) -> bool:
     return turn.plan_again or turn.eviction.key in turn.aside
 
 
-def _stopped_short(state: State, event: BatchEnded, rules: Rules, now: Instant) -> Step:
+def _stopped_short(state: State, event: BatchEnded, now: Instant) -> Step:
     """The eviction ends, or waits, for a reason that is not in the memcg's own pages."""
     turn = state.turn
     if turn is None or turn.eviction is None:
         return nothing(state)
     if event.outcome in {"refused", "unsupported"}:
         because = Because("refused", {"outcome": event.outcome, "detail": event.detail})
-        return end_eviction(state, because, rules, now)
+        return end_eviction(state, because)
     if event.outcome == "vanished":
-        return end_eviction(state, _gone(event.detail), rules, now)
+        return end_eviction(state, _gone(event.detail))
     return nothing(state) if event.outcome == "done" else hold(state, turn.eviction, event, now)
 
 

@@ -170,7 +170,7 @@ def _end_at_gone(state: State, path: str) -> Step:
 def _rules_changed(state: State, event: RulesChanged, rules: Rules, now: Instant) -> Step:
     state = _rescheduled(state, rules, now)
     decision = Decision("rules", Because("rules_changed", {"revision": event.revision}))
-    return Step(state, (), (decision,)).then(plan_anew(state, "plan_changed", rules, now))
+    return Step(state, (), (decision,)).then(plan_anew(state, "plan_changed"))
 
 
 def _rescheduled(state: State, rules: Rules, now: Instant) -> State:
@@ -194,7 +194,7 @@ def _capabilities(state: State, event: CapabilitiesRead, rules: Rules, now: Inst
         state = with_look(state, now)
     if before is None or before == event:
         return nothing(state)
-    return plan_anew(state, "guest_changed", rules, now)
+    return plan_anew(state, "guest_changed")
 
 
 def _disturbed(state: State, event: ClockDisturbed, rules: Rules, now: Instant) -> Step:
@@ -207,4 +207,4 @@ def _disturbed(state: State, event: ClockDisturbed, rules: Rules, now: Instant) 
     state = replace(state, memcgs=memcgs, samples=(), pause=held)
     decision = Decision("forget", Because("clock_disturbed", {"cause": event.cause}))
     step = Step(state, (ReadCapabilities(),), (decision,))
-    return step.then(plan_anew(state, "clock_disturbed", rules, now))
+    return step.then(plan_anew(state, "clock_disturbed"))

@@ -80,11 +80,11 @@ def _next(state: State, rules: Rules, now: Instant) -> Step | None:
     if turn is None or turn.in_flight:
         return None
     if state.stopping:
-        return _let_go(state, turn, rules, now)
+        return _let_go(state, turn, now)
     if state.pause is not None or now < turn.hold_until:
         return None
     if now - turn.started_at > TURN_ENDS_US:
-        return _let_go(state, turn, rules, now)
+        return _let_go(state, turn, now)
     if turn.look:
         asked = replace(turn, look=False, hold_until=Instant(now + window_us(state, rules)))
         return Step(with_turn(state, asked), (ReadPressure(),))
@@ -119,7 +119,7 @@ def _plan_again(state: State, turn: Turn, now: Instant) -> Step:
     return _survey(state, replace(turn, stage="survey"))
 
 
-def plan_anew(state: State, because: str, rules: Rules, now: Instant) -> Step:
+def plan_anew(state: State, because: str) -> Step:
     """The ground moved: what runs ends now, and the turn is planned again from a fresh survey."""
     turn = state.turn
     if turn is None:
@@ -132,13 +132,13 @@ def plan_anew(state: State, because: str, rules: Rules, now: Instant) -> Step:
     if turn.in_flight:
         return Step(state, (BreakOff(), *disarm))
     ended = Because(because) if turn.eviction is None else turn.eviction.ends or Because(because)
-    return Step(state, disarm).then(end_eviction(state, ended, rules, now, again=True))
+    return Step(state, disarm).then(end_eviction(state, ended, again=True))
 
 
-def _let_go(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
+def _let_go(state: State, turn: Turn, now: Instant) -> Step:
     """The end of a turn in the middle of its work."""
     because = Because("stopping" if state.stopping else "turn_too_long")
-    ended = end_eviction(state, because, rules, now)
+    ended = end_eviction(state, because)
     return ended.then(_finish(ended.state, ended.state.turn or turn, _summary(turn, now), now))
 
 

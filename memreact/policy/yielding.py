@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from memreact.actions import Action, Arm, Because, BreakOff, Decision, Disarm, ReadPressure, Trigger
 from memreact.events import BatchEnded, Instant, PressureSample, StallSeen
-from memreact.policy.closing import dropped, end_eviction, rules_of
+from memreact.policy.closing import dropped, end_eviction, rules_of, without_aging
 from memreact.policy.pressure import (
     BURST_WINDOW_US,
     Stall,
@@ -144,16 +144,16 @@ def leave_memcg(state: State, hurt: Because, rules: Rules, now: Instant) -> Step
     else:
         left = dropped(turn, eviction.key)
     turn = replace(left, hold_until=Instant(now + BURST_WINDOW_US), look=True)
-    return _end_soon(with_turn(state, turn), hurt, rules, now, again=rules.resume_quiet)
+    return _end_soon(with_turn(state, turn), hurt, again=rules.resume_quiet)
 
 
-def _end_soon(state: State, because: Because, rules: Rules, now: Instant, *, again: bool) -> Step:
+def _end_soon(state: State, because: Because, *, again: bool) -> Step:
     """End the eviction now, or as soon as its write has returned."""
     turn = state.turn
     if turn is None or turn.eviction is None:
         return nothing(state)
     if not turn.in_flight:
-        return end_eviction(state, because, rules, now, again=again)
+        return end_eviction(state, because, again=again)
     eviction = replace(turn.eviction, ends=because)
     return Step(with_turn(state, replace(turn, eviction=eviction)), (BreakOff(),))
 
@@ -164,6 +164,7 @@ def _set_aside(state: State, turn: Turn, eviction: Eviction, rules: Rules, now: 
     before = turn.aside.get(eviction.key)
     checks = 0 if before is None else before.checks + 1
     until = Instant(now + window_us(state, rules) * min(2**checks, _LONGEST_CHECK))
+    turn = without_aging(turn, eviction.key)
     return replace(turn, aside={**turn.aside, eviction.key: Aside(until, since, checks)})
 
 
@@ -201,7 +202,7 @@ def pause(state: State, because: Because, rules: Rules, now: Instant) -> Step:
     turn = replace(turn, plan_again=True, armed=False, look=False)
     state = replace(with_turn(state, turn), pause=Pause(now, check_at, because, base), samples=())
     stop = break_off(state)
-    ended = stop if turn.in_flight else end_eviction(state, because, rules, now, again=True)
+    ended = stop if turn.in_flight else end_eviction(state, because, again=True)
     return Step(ended.state, (*ended.actions, *disarm), (*ended.decisions, _pausing(because)))
 
 

@@ -195,6 +195,7 @@ class SimulatedGuest:
         self.swap_free = 0
         self.zram = (0, 0)
         self.slower = 1
+        self.own_ppm = 0
         self.survey_fails: str | None = None
         self.refuses: set[str] = set()
         known: dict[str, object] = {
@@ -370,7 +371,8 @@ class SimulatedGuest:
 
     def _sample(self, path: str | None = None) -> PressureSample:
         memcg_us = self._stalled(path, self.now) if path else 0
-        guest = GuestPressure(self._stalled(None, self.now))
+        own = self.now * self.own_ppm // 1_000_000
+        guest = GuestPressure(self._stalled(None, self.now) + own, own, {})
         return PressureSample(Instant(self.now), guest, path, memcg_us)
 
     def _perform(self, action: Action) -> None:
