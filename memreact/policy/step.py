@@ -95,7 +95,7 @@ def _meaning(state: State, event: Event, rules: Rules, now: Instant) -> Step:  #
         case CapabilitiesRead():
             return _capabilities(state, event, rules, now)
         case ClockDisturbed():
-            return _disturbed(state, event, rules, now)
+            return _disturbed(state, event)
         case Stopping():
             return break_off(replace(state, stopping=True))
 
@@ -197,7 +197,7 @@ def _capabilities(state: State, event: CapabilitiesRead, rules: Rules, now: Inst
     return plan_anew(state, "guest_changed")
 
 
-def _disturbed(state: State, event: ClockDisturbed, rules: Rules, now: Instant) -> Step:
+def _disturbed(state: State, event: ClockDisturbed) -> Step:
     """Rates that were counted across the jump mean nothing: forget them."""
     memcgs = {
         path: replace(memcg, stall_us=None, appetite=replace(memcg.appetite, evicted_pages=0))

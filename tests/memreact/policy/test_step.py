@@ -1,0 +1,353 @@
+"""Any events in any order: what must hold holds, and there is always a way on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from memreact.actions import Age, Evict, Inspect, Reclaim, Survey
+from memreact.events import (
+    AgeResult,
+    AgingEnded,
+    BatchEnded,
+    CapabilitiesRead,
+    ClockDisturbed,
+    Event,
+    Generation,
+    Guard,
+    GuestPressure,
+    Inspected,
+    Inspection,
+    Instant,
+    LimitHit,
+    MemcgAppeared,
+    MemcgChanged,
+    MemcgGone,
+    MemcgView,
+    NodeView,
+    PressureSample,
+    RulesChanged,
+    StallSeen,
+    Stopping,
+    Surveyed,
+    TimerFired,
+)
+from memreact.rules import CgroupRule, Rules
+from tests.memreact.policy.invariants import Watched
+from tests.memreact.policy.simulated_guest import BASE
+
+PATHS = ("/", "/a", "/a/b", "/c", "/m", "/m/x")
+OWN = "/m"
+MB = 1 << 20
+SECOND = 1_000_000
+
+_times = st.sampled_from([0, 1, 500, 20_000, 100_000, SECOND, 7 * SECOND, 61 * SECOND])
+_paths = st.sampled_from(PATHS)
+_inodes = st.integers(1, 2)
+_outcomes = st.sampled_from(
+    ["done", "done", "done", "broken_off", "held_back", "refused", "vanished", "unsupported"]
+)
+_bytes = st.sampled_from([0, 4096, 3 * MB, 100 * MB, 900 * MB])
+
+
+@st.composite
+def _rules(draw: st.DrawFn) -> Rules:
+    def mine(path: str) -> CgroupRule:
+        keys = {
+            "disabled": draw(st.booleans()),
+            "swap": draw(st.booleans()),
+            "swappiness_max": draw(st.sampled_from([0, 50, 200])),
+            "aging_count_min": draw(st.sampled_from([1, 2, 3, 6])),
+            "floor_bytes": draw(_bytes),
+            "period_us": draw(st.sampled_from([20, 60])) * SECOND,
+        }
+        return CgroupRule(path, frozenset(), no_subdir=False, rules=replace(BASE, **keys))
+
+    base = mine("/").rules
+    return Rules(
+        base=base,
+        cgroups=tuple(mine(path) for path in draw(st.sets(_paths, max_size=2))),
+        system_limit_ppm=draw(st.sampled_from([0, 10_000, 100_000])),
+        resume_quiet=draw(st.booleans()),
+        revision=draw(st.integers(1, 9)),
+    )
+
+
+_guests = st.builds(
+    CapabilitiesRead,
+    page_bytes=st.sampled_from([4096, 65_536]),
+    evicts=st.sampled_from(["mglru", "mglru", "mglru", "memory.reclaim", "nothing"]),
+    privileged_psi=st.booleans(),
+    own_path=st.just(OWN),
+    boot_phase=st.sampled_from([0.0, 0.5]),
+    idle_because=st.sampled_from([None, None, None, "another memreact"]),
+)
+
+
+@st.composite
+def _generations(draw: st.DrawFn) -> tuple[Generation, ...]:
+    ages = sorted(draw(st.lists(st.integers(0, 400 * SECOND), max_size=4)), reverse=True)
+    first = draw(st.integers(0, 5))
+    pages = st.sampled_from([0, 10, 5_000, 60_000])
+    return tuple(Generation(first + n, a, draw(pages), draw(pages)) for n, a in enumerate(ages))
+
+
+class AnyEvents(RuleBasedStateMachine):
+    """The answers that are asked for, late or wrong or not at all, and everything else between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 10_000 * SECOND
+        self.guest_us = 0
+        self.memcg_us: dict[str, int] = dict.fromkeys(PATHS, 0)
+        self.evicted = 0
+        self.refaults = 0
+
+    @initialize(rules=_rules(), guest=_guests)
+    def begin(self, rules: Rules, guest: CapabilitiesRead) -> None:
+        """Every run begins like the daemon does."""
+        self.watched = Watched(rules)
+        self.tell(guest)
+        for path in PATHS:
+            self.tell(MemcgAppeared(path, 1))
+
+    def tell(self, event: Event) -> None:
+        """One step; the actions wait for their answers."""
+        self.watched.step(event, Instant(self.now))
+
+    @property
+    def doing(self) -> Any:  # noqa: ANN401  # any of the works, or None
+        """What the worker would be at."""
+        turn = self.watched.state.turn
+        return turn.doing if turn else None
+
+    def sample(self, path: str | None = None) -> PressureSample:
+        """The totals of now."""
+        us = self.memcg_us[path] if path else 0
+        return PressureSample(Instant(self.now), GuestPressure(self.guest_us), path, us)
+
+    # Time and stall
+
+    @rule(us=_times)
+    def time_passes(self, us: int) -> None:
+        """And nothing else."""
+        self.now += us
+
+    @rule(us=st.sampled_from([100, 20_000, 200_000]), path=_paths)
+    def somebody_stalls(self, us: int, path: str) -> None:
+        """A memcg, and with it the guest."""
+        self.now += us
+        self.guest_us += us
+        self.memcg_us[path] += us
+
+    @precondition(lambda self: self.watched.wake_at is not None)
+    @rule()
+    def the_timer_fires(self) -> None:
+        """At its moment; whatever is to be done then is done in a few steps."""
+        self.now = max(self.now, self.watched.wake_at)
+        for _ in range(5):
+            self.tell(TimerFired())
+            if self.watched.wake_at is None or self.watched.wake_at > self.now:
+                return
+        raise AssertionError("the timer never rests")
+
+    @rule()
+    def a_timer_fires_for_nothing(self) -> None:
+        """Early, late, or twice."""
+        self.tell(TimerFired())
+
+    # Answers
+
+    @precondition(lambda self: self.doing is not None)
+    @rule(data=st.data(), outcome=_outcomes)
+    def the_answer_comes(self, data: st.DataObject, outcome: Any) -> None:  # noqa: ANN401
+        """To what is under way."""
+        match self.doing:
+            case Survey():
+                self.surveyed(data)
+            case Inspect(path):
+                self.tell(Inspected(path, self.inspection(data, path)))
+            case Evict(path=path, node=node, pages=pages):
+                self.batch(data, path, node, pages, outcome)
+            case Reclaim(path=path, pages=pages):
+                self.batch(data, path, 0, pages, outcome)
+            case Age(targets):
+                self.aged(data, targets)
+
+    @precondition(lambda self: self.doing is not None)
+    @rule(data=st.data())
+    def all_goes_well(self, data: st.DataObject) -> None:
+        """Several answers in a row, so that deep states are reached."""
+        for _ in range(6):
+            if self.doing is None:
+                return
+            self.now += 1_000
+            self.answer_well(data)
+
+    def answer_well(self, data: st.DataObject) -> None:
+        """The answer that is hoped for."""
+        match self.doing:
+            case Survey():
+                self.surveyed(data)
+            case Inspect(path):
+                self.tell(Inspected(path, self.quiet(path)))
+            case Evict(path=path, node=node, pages=pages):
+                self.evicted += pages
+                self.tell(BatchEnded(path, node, pages, "done", self.quiet(path)))
+            case Reclaim(path=path, pages=pages):
+                self.evicted += pages
+                self.tell(BatchEnded(path, 0, pages, "done", self.quiet(path)))
+            case Age(targets):
+                results = tuple(AgeResult(t.path, t.node, "done") for t in targets)
+                self.tell(AgingEnded(results, self.sample()))
+
+    def quiet(self, path: str) -> Inspection:
+        """A memcg of which much may go."""
+        return Inspection(
+            path=path,
+            pressure=self.sample(path),
+            guards=(),
+            anon_bytes=500 * MB,
+            file_bytes=500 * MB,
+            dirty_bytes=0,
+            unevictable_bytes=0,
+            evicted_total_pages=self.evicted,
+            refault_total_pages=self.refaults,
+            swap_free_bytes=1 << 30,
+        )
+
+    def inspection(self, data: st.DataObject, path: str) -> Inspection | None:
+        """Any memcg."""
+        if data.draw(st.integers(0, 5)) == 0:
+            return None
+        guards = st.tuples(_bytes, _bytes).map(lambda both: Guard(path, *both))
+        return msgspec.structs.replace(
+            self.quiet(path),
+            guards=tuple(data.draw(st.lists(guards, max_size=2))),
+            anon_bytes=data.draw(_bytes),
+            file_bytes=data.draw(_bytes),
+            dirty_bytes=data.draw(_bytes),
+            swap_free_bytes=data.draw(_bytes),
+            folio_bytes=data.draw(st.sampled_from([4096, 2 * MB])),
+            frozen=data.draw(st.integers(0, 9)) == 0,
+            throttled_total=int(data.draw(st.integers(0, 9)) == 0),
+            oom_total=int(data.draw(st.integers(0, 9)) == 0),
+        )
+
+    def surveyed(self, data: st.DataObject) -> None:
+        """Any survey."""
+        nodes = st.lists(_generations(), max_size=2).map(
+            lambda found: tuple(NodeView(n, lines) for n, lines in enumerate(found))
+        )
+        views = tuple(
+            MemcgView(path, data.draw(_inodes), 5, self.memcg_us[path], 0, data.draw(nodes), GB)
+            for path in data.draw(st.sets(_paths))
+        )
+        failed = "no" if data.draw(st.integers(0, 9)) == 0 else None
+        self.tell(Surveyed(views, self.sample(), failed))
+
+    def batch(self, data: st.DataObject, path: str, node: int, pages: int, how: Any) -> None:  # noqa: ANN401
+        """The end of a write."""
+        self.evicted += data.draw(st.sampled_from([0, pages // 2, pages, pages + 64]))
+        after = self.inspection(data, path)
+        self.tell(BatchEnded(path, node, pages, how, after, 1_000))
+
+    def aged(self, data: st.DataObject, targets: Any) -> None:  # noqa: ANN401
+        """The end of a row of agings; some of them may not be told."""
+        results = tuple(
+            AgeResult(target.path, target.node, data.draw(_outcomes))
+            for target in targets
+            if data.draw(st.integers(0, 5))
+        )
+        self.tell(AgingEnded(results, self.sample()))
+
+    # What nobody asked for
+
+    @rule(data=st.data(), path=_paths, node=st.integers(0, 1), outcome=_outcomes)
+    def an_answer_comes_that_nobody_waits_for(
+        self,
+        data: st.DataObject,
+        path: str,
+        node: int,
+        outcome: Any,  # noqa: ANN401
+    ) -> None:
+        """Late, twice, or from nowhere: only one that fits changes anything."""
+        kind = data.draw(st.sampled_from(["survey", "inspect", "batch", "age"]))
+        if kind == "survey":
+            self.surveyed(data)
+        elif kind == "inspect":
+            self.tell(Inspected(path, self.inspection(data, path)))
+        elif kind == "batch":
+            self.batch(data, path, node, 10, outcome)
+        else:
+            self.tell(AgingEnded((AgeResult(path, node, outcome),), self.sample()))
+
+    @rule(path=st.none() | _paths, trigger=st.sampled_from([None, "guest", "/a", "/gone"]))
+    def totals_are_read(self, path: str | None, trigger: str | None) -> None:
+        """By a trigger, or as asked for."""
+        self.tell(StallSeen(self.sample(path), trigger))
+
+    @rule(path=_paths, high=st.integers(0, 1), oom=st.sampled_from([0, 0, 1]))
+    def a_limit_is_hit(self, path: str, high: int, oom: int) -> None:
+        """Somewhere."""
+        self.tell(LimitHit(path, high=high, oom=oom))
+
+    @rule(path=_paths, inode=_inodes, populated=st.booleans(), frozen=st.booleans())
+    def a_memcg_appears(self, path: str, inode: int, populated: bool, frozen: bool) -> None:  # noqa: FBT001
+        """New, known, or another one under its name."""
+        self.tell(MemcgAppeared(path, inode, populated, frozen))
+
+    @rule(path=_paths, populated=st.booleans(), frozen=st.booleans())
+    def a_memcg_changes(self, path: str, populated: bool, frozen: bool) -> None:  # noqa: FBT001
+        """Known or not."""
+        self.tell(MemcgChanged(path, populated, frozen))
+
+    @rule(path=_paths)
+    def a_memcg_goes(self, path: str) -> None:
+        """Known or not."""
+        self.tell(MemcgGone(path))
+
+    @rule(rules=_rules())
+    def the_rules_change(self, rules: Rules) -> None:
+        """As a whole."""
+        self.watched.rules = rules
+        self.tell(RulesChanged(rules.revision))
+
+    @rule(guest=_guests)
+    def the_guest_changes(self, guest: CapabilitiesRead) -> None:
+        """Its hardware, or who else reclaims in it."""
+        self.tell(guest)
+
+    @rule()
+    def the_clock_is_disturbed(self) -> None:
+        """A suspend, a step, a restored snapshot."""
+        self.tell(ClockDisturbed("test"))
+
+    @rule(really=st.integers(0, 15))
+    def it_is_stopped(self, really: int) -> None:
+        """Seldom, or nothing else would be tried."""
+        if not really:
+            self.tell(Stopping())
+
+    @invariant()
+    def a_stopped_one_sleeps(self) -> None:
+        """For good."""
+        state = self.watched.state
+        if state.stopping:
+            assert self.watched.wake_at is None
+            assert state.turn is None or state.turn.doing is not None
+
+
+GB = 1 << 30
+AnyEvents.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestAnyEvents = AnyEvents.TestCase
