@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from memreact.actions import Age, Evict, Inspect, Reclaim, Survey
+from memreact.actions import Action, Age, Evict, Inspect, ReadPressure, Reclaim, Survey
 from memreact.events import (
     AgeResult,
     AgingEnded,
@@ -52,6 +53,7 @@ _inodes = st.integers(1, 2)
 _outcomes = st.sampled_from(
     ["done", "done", "done", "broken_off", "held_back", "refused", "vanished", "unsupported"]
 )
+_seldom = st.integers(0, 9).map(lambda n: n == 9)
 _bytes = st.sampled_from([0, 4096, 3 * MB, 100 * MB, 900 * MB])
 
 
@@ -59,11 +61,11 @@ _bytes = st.sampled_from([0, 4096, 3 * MB, 100 * MB, 900 * MB])
 def _rules(draw: st.DrawFn) -> Rules:
     def mine(path: str) -> CgroupRule:
         keys = {
-            "disabled": draw(st.booleans()),
+            "disabled": draw(_seldom),
             "swap": draw(st.booleans()),
             "swappiness_max": draw(st.sampled_from([0, 50, 200])),
             "aging_count_min": draw(st.sampled_from([1, 2, 3, 6])),
-            "floor_bytes": draw(_bytes),
+            "floor_bytes": draw(st.sampled_from([0, 0, 0, 900 * MB])),
             "period_us": draw(st.sampled_from([20, 60])) * SECOND,
         }
         return CgroupRule(path, frozenset(), no_subdir=False, rules=replace(BASE, **keys))
@@ -72,7 +74,7 @@ def _rules(draw: st.DrawFn) -> Rules:
     return Rules(
         base=base,
         cgroups=tuple(mine(path) for path in draw(st.sets(_paths, max_size=2))),
-        system_limit_ppm=draw(st.sampled_from([0, 10_000, 100_000])),
+        system_limit_ppm=draw(st.sampled_from([100_000, 100_000, 10_000, 0])),
         resume_quiet=draw(st.booleans()),
         revision=draw(st.integers(1, 9)),
     )
@@ -81,11 +83,11 @@ def _rules(draw: st.DrawFn) -> Rules:
 _guests = st.builds(
     CapabilitiesRead,
     page_bytes=st.sampled_from([4096, 65_536]),
-    evicts=st.sampled_from(["mglru", "mglru", "mglru", "memory.reclaim", "nothing"]),
+    evicts=st.sampled_from(["mglru"] * 8 + ["memory.reclaim"] * 2 + ["nothing"]),
     privileged_psi=st.booleans(),
     own_path=st.just(OWN),
     boot_phase=st.sampled_from([0.0, 0.5]),
-    idle_because=st.sampled_from([None, None, None, "another memreact"]),
+    idle_because=_seldom.map(lambda so: "another memreact" if so else None),
 )
 
 
@@ -107,6 +109,7 @@ class AnyEvents(RuleBasedStateMachine):
         self.memcg_us: dict[str, int] = dict.fromkeys(PATHS, 0)
         self.evicted = 0
         self.refaults = 0
+        self.last: tuple[Action, ...] = ()
 
     @initialize(rules=_rules(), guest=_guests)
     def begin(self, rules: Rules, guest: CapabilitiesRead) -> None:
@@ -118,7 +121,7 @@ class AnyEvents(RuleBasedStateMachine):
 
     def tell(self, event: Event) -> None:
         """One step; the actions wait for their answers."""
-        self.watched.step(event, Instant(self.now))
+        self.last = self.watched.step(event, Instant(self.now)).actions
 
     @property
     def doing(self) -> Any:  # noqa: ANN401  # any of the works, or None
@@ -179,21 +182,31 @@ class AnyEvents(RuleBasedStateMachine):
             case Age(targets):
                 self.aged(data, targets)
 
-    @precondition(lambda self: self.doing is not None)
-    @rule(data=st.data())
-    def all_goes_well(self, data: st.DataObject) -> None:
-        """Several answers in a row, so that deep states are reached."""
-        for _ in range(6):
-            if self.doing is None:
-                return
+    @rule(rounds=st.integers(1, 12), sure=st.booleans())
+    def all_goes_well(self, rounds: int, sure: bool) -> None:  # noqa: FBT001
+        """Several answers in a row, and the wake-ups between, so that deep states are reached."""
+        for _ in range(rounds):
             self.now += 1_000
-            self.answer_well(data)
+            if self.doing is not None:
+                self.answer_well()
+            elif self.watched.wake_at is not None and sure:
+                self.now = max(self.now, self.watched.wake_at)
+                self.tell(TimerFired())
+            for asked in self.asked:
+                self.tell(StallSeen(self.sample(asked)))
 
-    def answer_well(self, data: st.DataObject) -> None:
+    @property
+    def asked(self) -> list[str | None]:
+        """The totals that the last step asked for."""
+        found = [a.path for a in self.last if isinstance(a, ReadPressure)]
+        self.last = ()
+        return found
+
+    def answer_well(self) -> None:
         """The answer that is hoped for."""
         match self.doing:
             case Survey():
-                self.surveyed(data)
+                self.tell(Surveyed(tuple(self.cold_views()), self.sample()))
             case Inspect(path):
                 self.tell(Inspected(path, self.quiet(path)))
             case Evict(path=path, node=node, pages=pages):
@@ -205,6 +218,14 @@ class AnyEvents(RuleBasedStateMachine):
             case Age(targets):
                 results = tuple(AgeResult(t.path, t.node, "done") for t in targets)
                 self.tell(AgingEnded(results, self.sample()))
+
+    def cold_views(self) -> Iterator[MemcgView]:
+        """Every memcg that is known, with much that is cold, on two nodes."""
+        ages = [900, 700, 500, 300 + self.now // SECOND % 100]
+        lines = tuple(Generation(n, age * SECOND, 9_000, 20_000) for n, age in enumerate(ages))
+        nodes = (NodeView(0, lines), NodeView(1, lines))
+        for path, memcg in self.watched.state.memcgs.items():
+            yield MemcgView(path, memcg.inode, 70_000, self.memcg_us[path], 0, nodes, GB)
 
     def quiet(self, path: str) -> Inspection:
         """A memcg of which much may go."""
@@ -244,6 +265,9 @@ class AnyEvents(RuleBasedStateMachine):
         nodes = st.lists(_generations(), max_size=2).map(
             lambda found: tuple(NodeView(n, lines) for n, lines in enumerate(found))
         )
+        if data.draw(st.booleans()):
+            self.tell(Surveyed(tuple(self.cold_views()), self.sample()))
+            return
         views = tuple(
             MemcgView(path, data.draw(_inodes), 5, self.memcg_us[path], 0, data.draw(nodes), GB)
             for path in data.draw(st.sets(_paths))
@@ -297,12 +321,12 @@ class AnyEvents(RuleBasedStateMachine):
         """Somewhere."""
         self.tell(LimitHit(path, high=high, oom=oom))
 
-    @rule(path=_paths, inode=_inodes, populated=st.booleans(), frozen=st.booleans())
+    @rule(path=_paths, inode=_inodes, populated=st.booleans(), frozen=_seldom)
     def a_memcg_appears(self, path: str, inode: int, populated: bool, frozen: bool) -> None:  # noqa: FBT001
         """New, known, or another one under its name."""
         self.tell(MemcgAppeared(path, inode, populated, frozen))
 
-    @rule(path=_paths, populated=st.booleans(), frozen=st.booleans())
+    @rule(path=_paths, populated=st.booleans(), frozen=_seldom)
     def a_memcg_changes(self, path: str, populated: bool, frozen: bool) -> None:  # noqa: FBT001
         """Known or not."""
         self.tell(MemcgChanged(path, populated, frozen))
