@@ -17,10 +17,12 @@ from kernelio.layout import Layout
 from kernelio.process import lock_memory_on_fault
 from kernelio.psi import Fired, TriggerSet
 from kernelio.uevent import open_monitor
-from memreact.actuator.worker import Worker
+from memreact.actions import Action
+from memreact.actuator.worker import Work, Worker
 from memreact.capabilities import find_capabilities
 from memreact.events import (
     CapabilitiesRead,
+    ClockDisturbed,
     Event,
     Instant,
     RulesChanged,
@@ -28,7 +30,7 @@ from memreact.events import (
     Stopping,
 )
 from memreact.gate import Gate
-from memreact.ground import break_ground, capabilities_read, switch_on
+from memreact.ground import break_ground, capabilities_read, switch_on, would_switch_on
 from memreact.hands import Hands
 from memreact.mailbox import Mailbox
 from memreact.policy.state import Step
@@ -55,6 +57,7 @@ SWITCH_INTERVAL_S = 0.0005
 _TOLD = {"turn", "pause", "resume", "rules"}
 # The work of one turn must move on within this, or the watchdog is no longer fed.
 _STUCK_US = 300_000_000
+_RESTORED = ClockDisturbed("snapshot_restored")
 
 Mail = Event | tuple[Fired, int]
 
@@ -95,6 +98,8 @@ class Daemon:
         self._alone = run_dir.take_lock()
         self._own_path = _own_path(layout)
         self._phase = run_dir.phase()
+        self._feeding: asyncio.TimerHandle | None = None
+        self._sources: tuple[CgroupTree | LimitWatch | ClockWatch | DeviceWatch, ...] = ()
         self._mailbox: Mailbox[Mail] = Mailbox()
         self._waiting = TriggerSet()
         self._gate = Gate()
@@ -105,6 +110,7 @@ class Daemon:
         self._tree = CgroupTree(layout, Inotify())
         self._reactor = Reactor(self._loop, now_us, settings.rules, self._perform, self._observe)
         self._busy_since: Instant | None = None
+        self._idle_because: str | None = None
         self._begin()
 
     @property
@@ -123,10 +129,14 @@ class Daemon:
 
     async def until_stopped(self) -> None:
         """Run until asked to stop, then let go of everything within a second."""
-        await self._stopped.wait()
-        self._notifier.stopping()
-        self._reactor.handle(Stopping())
-        self._close()
+        try:
+            # Not sooner: systemd may signal at once, and the caller has set its handlers by now.
+            self._notifier.ready(self._status())
+            await self._stopped.wait()
+            self._notifier.stopping()
+            self._reactor.handle(Stopping())
+        finally:
+            self._close()
 
     def reload(self) -> None:
         """Read the settings again; a bad file leaves what is in force."""
@@ -153,8 +163,6 @@ class Daemon:
         self._reactor.handle(RulesChanged(fresh.revision))
 
     def _begin(self) -> None:
-        if self._alone:
-            switch_on(self._layout, self._run_dir, self._journal)
         guest = self._examined()
         ground = break_ground(self._layout, self._own_path, guest)
         self._worker = Worker(ground, self._gate, self._mailbox.post)
@@ -173,16 +181,16 @@ class Daemon:
             thread.start()
         self._watch(guest)
         self._feed_watchdog()
-        self._notifier.ready(self._status())
 
     def _watch(self, guest: CapabilitiesRead) -> None:
         self._loop.add_reader(self._mailbox.fileno(), self._mail)
         self._reactor.handle(guest)
-        if guest.idle_because is not None:
-            self._journal.say("warning", "idle", because=guest.idle_because)
         for event in self._tree.scan():
             self._reactor.handle(event)
-        for source in (self._tree, self._limits, *self._machine()):
+        if self._tree.unwatched:
+            self._journal.say("warning", "cgroups_not_watched", watches=self._tree.unwatched)
+        self._sources = (self._tree, self._limits, *self._machine())
+        for source in self._sources:
             self._loop.add_reader(source.fileno(), self._read, source.read)
 
     def _machine(self) -> Iterable[ClockWatch | DeviceWatch]:
@@ -197,6 +205,8 @@ class Daemon:
 
     def _read(self, read: Callable[[], Iterable[Event]]) -> None:
         for event in read():
+            if event == _RESTORED:  # the clones of a snapshot would all take their turns together
+                self._phase = self._run_dir.phase(draw_again=True)
             self._reactor.handle(event)
 
     def _fired(self, fired: Fired, stops: int) -> None:
@@ -224,9 +234,10 @@ class Daemon:
         sample = read_sample(self._layout, self._own_path, trigger or at_work)
         return StallSeen(sample, trigger or "guest")
 
-    def _perform(self, action: object) -> Event | None:
-        self._busy_since = self._busy_since or now_us()
-        return self._hands.perform(action)  # type: ignore[arg-type]
+    def _perform(self, action: Action) -> Event | None:
+        if isinstance(action, Work):
+            self._busy_since = now_us()
+        return self._hands.perform(action)
 
     def _observe(self, event: Event, made: Step, now: Instant) -> None:
         if self._trace is not None:
@@ -237,7 +248,17 @@ class Daemon:
             if decision.verdict in _TOLD:
                 self._notifier.status(self._status())
         if isinstance(event, CapabilitiesRead):
+            self._say_if_idle(event)
             self._notifier.status(self._status())
+
+    def _say_if_idle(self, guest: CapabilitiesRead) -> None:
+        if guest.idle_because == self._idle_because:
+            return
+        self._idle_because = guest.idle_because
+        if guest.idle_because is None:
+            self._journal.say("notice", "idle_no_more")
+        else:
+            self._journal.say("warning", "idle", because=guest.idle_because)
 
     def _status(self) -> str:
         state, rules = self._reactor.state, self._reactor.rules
@@ -250,29 +271,36 @@ class Daemon:
         return guest
 
     def _examined(self) -> CapabilitiesRead:
-        can = find_capabilities(self._layout, own_pid=os.getpid())
-        return capabilities_read(
-            can, self._reactor.rules, self._own_path, self._phase, alone=self._alone
-        )
+        rules, pid = self._reactor.rules, os.getpid()
+        can = find_capabilities(self._layout, own_pid=pid)
+        if would_switch_on(can, rules, alone=self._alone):
+            switch_on(self._layout, self._run_dir, self._journal)
+            can = find_capabilities(self._layout, own_pid=pid)
+        return capabilities_read(can, rules, self._own_path, self._phase, alone=self._alone)
 
     def _feed_watchdog(self) -> None:
         every_us = watchdog_us(os.environ, os.getpid())
         if every_us is None:
             return
-        stuck = self._busy_since is not None and now_us() - self._busy_since > _STUCK_US
-        if not (stuck and self._reactor.state.turn and self._reactor.state.turn.in_flight):
+        if self._busy_since is None or now_us() - self._busy_since <= _STUCK_US:
             self._notifier.alive()
-        self._loop.call_later(every_us / 2_000_000, self._feed_watchdog)
+        self._feeding = self._loop.call_later(every_us / 2_000_000, self._feed_watchdog)
 
     def _close(self) -> None:
         self._reactor.close()
-        for fd in (self._mailbox.fileno(), self._tree.fileno(), self._limits.fileno()):
-            self._loop.remove_reader(fd)
+        if self._feeding is not None:
+            self._feeding.cancel()
+        self._loop.remove_reader(self._mailbox.fileno())
+        for source in self._sources:
+            self._loop.remove_reader(source.fileno())
+            source.close()
         self._worker.close()
         self._triggers.close()
         self._waiter.close()
         self._waiting.close()
         self._mailbox.close()
+        if self._trace is not None:
+            self._trace.close()
 
 
 def run(explicit: str | None, *, loop: str = "uvloop", trace: str | None = None) -> int:
@@ -313,7 +341,7 @@ def run(explicit: str | None, *, loop: str = "uvloop", trace: str | None = None)
 
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
         runner.run(main())
-    if not under_systemd:
+    if run_dir.locked and not under_systemd:
         run_dir.put_back(layout)  # under systemd a unit of its own does it, at the final stop only
     return 0
 

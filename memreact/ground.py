@@ -17,7 +17,7 @@ from memreact.run_dir import RunDir
 from memreact.sources.inspection import Folios
 from memreact.telemetry.journal import Journal
 
-__all__ = ["break_ground", "capabilities_read", "switch_on"]
+__all__ = ["break_ground", "capabilities_read", "switch_on", "would_switch_on"]
 
 Evicts = Literal["mglru", "memory.reclaim", "nothing"]
 _ALL_PARTS = 0x7
@@ -57,6 +57,12 @@ def _idle_because(can: Capabilities, rules: Rules, evicts: Evicts, *, alone: boo
     if evicts == "nothing":
         return "no multi-gen LRU, and memory.reclaim is not asked for"
     return None
+
+
+def would_switch_on(can: Capabilities, rules: Rules, *, alone: bool) -> bool:
+    """Whether the multi-gen LRU is off, and is all that is missing to work."""
+    works = any(not each.disabled for each in (rules.base, *(one.rules for one in rules.cgroups)))
+    return works and can.mglru == "off" and not _idle_because(can, rules, "mglru", alone=alone)
 
 
 def switch_on(layout: Layout, run_dir: RunDir, journal: Journal) -> None:

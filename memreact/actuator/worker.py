@@ -40,6 +40,11 @@ class Ground:
     folios: Folios
     lru_gen: LruGen | None
 
+    def close(self) -> None:
+        """Close what was opened for it."""
+        if self.lru_gen is not None:
+            self.lru_gen.close()
+
 
 class Worker:
     """Carries out one action at a time and posts the event that tells how it ended.
@@ -54,7 +59,7 @@ class Worker:
         self._ground = ground
         self._gate = gate
         self._post = post
-        self._jobs: queue.SimpleQueue[tuple[Work, int] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Work, int] | Ground | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="memreact-worker", daemon=True)
 
     def start(self) -> None:
@@ -66,8 +71,8 @@ class Worker:
         self._jobs.put((work, token))
 
     def stand_on(self, ground: Ground) -> None:
-        """Work on other ground from the next action on."""
-        self._ground = ground
+        """Work on other ground after the action that is under way; the old is closed then."""
+        self._jobs.put(ground)
 
     def close(self) -> None:
         """End the thread after the action that is under way."""
@@ -77,7 +82,12 @@ class Worker:
     def _run(self) -> None:
         self._gate.serve_this_thread()
         while (job := self._jobs.get()) is not None:
-            self._post(self._carry_out(*job))
+            if isinstance(job, Ground):
+                self._ground.close()
+                self._ground = job
+            else:
+                self._post(self._carry_out(*job))
+        self._ground.close()
 
     def _carry_out(self, work: Work, token: int) -> Event:
         ground = self._ground
