@@ -44,8 +44,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    from memreact._lean import leave_out_tls  # noqa: PLC0415  # the other commands stay small
+    from kernelio.process import refuse_huge_pages  # noqa: PLC0415  # the other commands stay small
+    from memreact._lean import leave_out_tls  # noqa: PLC0415
 
+    refuse_huge_pages()  # before the imports below fill the heap
     leave_out_tls(os.environ)
     from memreact.daemon import run  # noqa: PLC0415
     from memreact.settings_errors import SettingsError  # noqa: PLC0415

@@ -177,3 +177,15 @@ def test_locked_memory_is_counted_as_locked_or_the_kernel_says_why_not() -> None
         assert int(said[1]) > 1 << 20
     else:
         assert said[0] in {"locked", "mlockall:"}
+
+
+def test_a_process_that_refuses_huge_pages_says_so_in_its_status() -> None:
+    told = (
+        "from kernelio.process import refuse_huge_pages as refuse\n"
+        "print(refuse(), [l for l in open('/proc/self/status') if l.startswith('THP_enabled')])"
+    )
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    done = subprocess.run(
+        [sys.executable, "-c", told], cwd=here, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "['THP_enabled:\\t0\\n']"]
