@@ -16,10 +16,10 @@ from memreact.actions import (
     Reclaim,
     Survey,
 )
-from memreact.events import Event, Instant, TimerFired
+from memreact.events import AgingEnded, BatchEnded, Event, Inspected, Instant, Surveyed, TimerFired
 from memreact.policy.plan import forbidden
 from memreact.policy.protection import reclaimable_bytes
-from memreact.policy.state import State, Step
+from memreact.policy.state import State, Step, Work
 from memreact.policy.step import step
 from memreact.rules import Rules, rules_for
 
@@ -29,6 +29,19 @@ MOST_BYTES = 64 << 20
 _ACTION = msgspec.json.Decoder(Action)
 _EVENT = msgspec.json.Decoder(Event)
 _DECISION = msgspec.json.Decoder(Decision)
+
+
+def answers(event: Event, doing: Work) -> bool:
+    """Whether this event tells how that work ended."""
+    match doing:
+        case Survey():
+            return isinstance(event, Surveyed)
+        case Inspect(path):
+            return isinstance(event, Inspected) and event.path == path
+        case Evict(path=path) | Reclaim(path=path):
+            return isinstance(event, BatchEnded) and event.path == path
+        case Age():
+            return isinstance(event, AgingEnded)
 
 
 class Watched:
@@ -46,7 +59,7 @@ class Watched:
         made = step(before, event, self.rules, now)
         assert _EVENT.decode(msgspec.json.encode(event)) == event
         self._check_records(made)
-        self._check_work(before, made, now)
+        self._check_work(before, event, made, now)
         for action in made.actions:
             self._follow_triggers(action)
         self._check_quiet(made, event, now)
@@ -61,7 +74,7 @@ class Watched:
             assert isinstance(decision.because, Because)
             assert decision.because.code
 
-    def _check_work(self, before: State, made: Step, now: Instant) -> None:
+    def _check_work(self, before: State, event: Event, made: Step, now: Instant) -> None:
         work = [action for action in made.actions if isinstance(action, WORK)]
         if not work:
             return
@@ -69,7 +82,8 @@ class Watched:
         after = made.state.turn
         assert after is not None
         assert after.doing == work[0]
-        assert before.turn is None or before.turn.doing is None or self._answered(before, made)
+        if before.turn is not None and before.turn.doing is not None:
+            assert answers(event, before.turn.doing), "one thing at a time"
         assert made.state.pause is None, "no work while paused"
         assert now >= after.hold_until, "no work before a hold is over"
         assert not made.state.stopping, "nothing new at the end"
@@ -79,9 +93,6 @@ class Watched:
         if isinstance(work[0], Age):
             for target in work[0].targets:
                 self._check_allowed(made.state, target.path, target.inode, target.node, now)
-
-    def _answered(self, before: State, made: Step) -> bool:
-        return before.turn is not None and made.state.turn is not before.turn
 
     def _check_allowed(self, state: State, path: str, inode: int, node: int, now: Instant) -> None:
         memcg, guest = state.memcgs[path], state.guest

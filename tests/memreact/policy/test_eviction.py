@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,15 +20,18 @@ PAGE = 4096
 MB = 1 << 20
 NOW = Instant(5_000_000)
 SWAP = replace(BASE, swap=True)
-ROOM = {"swap_free_bytes": 1 << 40}
+ROOM: dict[str, Any] = {"swap_free_bytes": 1 << 40}
 
 
 def eviction(
-    anon: int = 0, file: int = 0, saw: Inspection | None = None, **keys: object
+    anon: int = 0,
+    file: int = 0,
+    saw: Inspection | None = None,
+    **keys: Any,  # noqa: ANN401  # any field
 ) -> Eviction:
     candidate = Candidate("/shop", 9, 70_000, 0, 4, anon, file)
     made = opened(candidate, candidate.pages, saw or inspection(), NOW)
-    return replace(made, **keys)  # type: ignore[arg-type]
+    return replace(made, **keys)
 
 
 def write(made: Eviction, rules: MemcgRules = BASE, page_bytes: int = PAGE) -> Evict:
@@ -42,7 +46,7 @@ def why(made: Eviction, rules: MemcgRules = BASE, now: Instant = NOW) -> str:
     return found.code
 
 
-def ended(made: Eviction, wrote: Evict, got: int, **saw: object) -> Eviction:
+def ended(made: Eviction, wrote: Evict, got: int, **saw: Any) -> Eviction:  # noqa: ANN401
     """The eviction after a write that ran to its own end."""
     assert made.last is not None
     total = made.last.evicted_total_pages + got
@@ -135,7 +139,7 @@ def test_a_counter_that_lags_a_little_ends_nothing() -> None:
         ({}, "no_progress_in_use"),
     ],
 )
-def test_what_does_not_go_is_told_with_its_likely_reason(saw: dict[str, int], code: str) -> None:
+def test_what_does_not_go_is_told_with_its_likely_reason(saw: dict[str, Any], code: str) -> None:
     made = eviction(file=40_000)
     assert why(ended(made, write(made), 0, **saw)) == code
 
@@ -178,7 +182,7 @@ def test_what_refaults_allow_is_the_end_too() -> None:
         ({"oom_total": 1, "throttled_total": 1}, "oom"),
     ],
 )
-def test_what_happened_since_the_first_reading_ends_it(saw: dict[str, int], code: str) -> None:
+def test_what_happened_since_the_first_reading_ends_it(saw: dict[str, Any], code: str) -> None:
     made = replace(eviction(file=40_000), last=inspection(**saw))
     assert why(made) == code
 
@@ -196,7 +200,7 @@ def test_an_eviction_that_was_never_read_writes_nothing() -> None:
 # The rung below
 
 
-def below(pages: int, **saw: object) -> Eviction:
+def below(pages: int, **saw: Any) -> Eviction:  # noqa: ANN401
     candidate = Candidate("/shop", 9, 0, 0, RECLAIM_SEQ, 0, pages)
     return opened(candidate, pages, inspection(**saw), NOW)
 

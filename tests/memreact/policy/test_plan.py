@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 from memreact.events import (
     CapabilitiesRead,
@@ -155,7 +156,7 @@ def test_an_emptied_memcg_is_evicted_outside_its_period_but_not_aged() -> None:
 
 
 def test_stall_of_the_idle_phase_leaves_a_memcg_alone_for_the_turn() -> None:
-    then = {"stall_us": (0, 0), "stall_at": Instant(NOW - PERIOD)}
+    then: dict[str, Any] = {"stall_us": (0, 0), "stall_at": Instant(NOW - PERIOD)}
     made = planned(view("/shop", memory_stall_us=3 * SECOND, io_stall_us=4 * SECOND), **then)
     assert code(made) == "period_stall_over_limit"
     assert made.dropped == {("/shop", 0)}

@@ -31,6 +31,7 @@ from memreact.events import (
     MemcgGone,
     MemcgView,
     NodeView,
+    Outcome,
     PressureSample,
     RulesChanged,
     StallSeen,
@@ -50,7 +51,7 @@ SECOND = 1_000_000
 _times = st.sampled_from([0, 1, 500, 20_000, 100_000, SECOND, 7 * SECOND, 61 * SECOND])
 _paths = st.sampled_from(PATHS)
 _inodes = st.integers(1, 2)
-_outcomes = st.sampled_from(
+_outcomes: st.SearchStrategy[Outcome] = st.sampled_from(
     ["done", "done", "done", "broken_off", "held_back", "refused", "vanished", "unsupported"]
 )
 _seldom = st.integers(0, 9).map(lambda n: n == 9)
@@ -60,7 +61,7 @@ _bytes = st.sampled_from([0, 4096, 3 * MB, 100 * MB, 900 * MB])
 @st.composite
 def _rules(draw: st.DrawFn) -> Rules:
     def mine(path: str) -> CgroupRule:
-        keys = {
+        keys: dict[str, Any] = {
             "disabled": draw(_seldom),
             "swap": draw(st.booleans()),
             "swappiness_max": draw(st.sampled_from([0, 50, 200])),
@@ -152,7 +153,7 @@ class AnyEvents(RuleBasedStateMachine):
     @rule()
     def the_timer_fires(self) -> None:
         """At its moment; whatever is to be done then is done in a few steps."""
-        self.now = max(self.now, self.watched.wake_at)
+        self.now = max(self.now, self.watched.wake_at or 0)
         for _ in range(5):
             self.tell(TimerFired())
             if self.watched.wake_at is None or self.watched.wake_at > self.now:
@@ -190,7 +191,7 @@ class AnyEvents(RuleBasedStateMachine):
             if self.doing is not None:
                 self.answer_well()
             elif self.watched.wake_at is not None and sure:
-                self.now = max(self.now, self.watched.wake_at)
+                self.now = max(self.now, self.watched.wake_at or 0)
                 self.tell(TimerFired())
             for asked in self.asked:
                 self.tell(StallSeen(self.sample(asked)))

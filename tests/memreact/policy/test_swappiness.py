@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -67,7 +68,7 @@ def test_a_little_swap_is_kept_free(free_kb: int, refused: str | None) -> None:
     ("keys", "why"),
     [({"swap": False}, "swap_not_asked_for"), ({"swappiness_max": 0}, "swappiness_max_is_0")],
 )
-def test_the_rules_may_refuse_anonymous_memory(keys: dict[str, int], why: str) -> None:
+def test_the_rules_may_refuse_anonymous_memory(keys: dict[str, Any], why: str) -> None:
     saw = inspection(swap_free_bytes=1 << 30)
     assert anon_refused(replace(SWAP, **keys), saw, PAGE) == why
 

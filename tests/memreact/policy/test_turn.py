@@ -543,6 +543,19 @@ def test_disabling_in_mid_eviction_ends_it_and_nothing_more_is_done() -> None:
     assert guest.watched.wake_at is None
 
 
+def test_rules_that_are_in_force_bind_even_before_they_are_announced() -> None:
+    guest = SimulatedGuest()
+    shop = with_cold_file(guest)
+    guest.run_until_write("/shop")
+    guest.stall(1_000_000, 20_000)
+    guest.run_while(lambda: guest.codes("/shop", "hold") == [])
+    guest.rules = guest.watched.rules = rules(disabled=True)
+    left = left_mb(shop)
+    guest.run_for(10 * SECOND)
+    assert left_mb(shop) == left > 400
+    assert guest.codes("/shop", "end") == ["disabled"]
+
+
 def test_enabling_swap_in_mid_eviction_takes_anonymous_memory_in_the_same_turn() -> None:
     guest = SimulatedGuest()
     guest.swap_free = 1 << 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ MS = 1000
 RULES = Rules(base=replace(BASE, period_us=PERIOD, eviction_limit_ppm=10_000))
 
 
-def cold_guest(rules: Rules = RULES, mb: int = 1024, **can: object) -> tuple[SimulatedGuest, Memcg]:
+def cold_guest(rules: Rules = RULES, mb: int = 1024, **can: Any) -> tuple[SimulatedGuest, Memcg]:  # noqa: ANN401
     guest = SimulatedGuest(rules, **can)
     shop = guest.add("/shop")
     guest.fill(shop, "file", mb)
