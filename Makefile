@@ -16,8 +16,7 @@ CODE := memreact kernelio schemas tools tests packaging
 # Builds of one commit are the same bytes, on whatever day.
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
-.PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
-	demo latency clean
+.PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,12 +69,6 @@ deb-check: deb ## the .debs, checked by lintian
 	@packaging/need lintian systemd
 	systemd-analyze security --offline=true --threshold=40 --no-pager packaging/memreact.service | tail -1
 	lintian --info --fail-on error,warning dist/*.deb 2>&1 | { grep -v 'root privileges' || true; }
-
-demo: deb ## a real guest gives memory back while redis keeps its speed
-	$(LAB) demo
-
-latency: deb ## how long from a stall to the stop, in a real guest
-	$(LAB) latency
 
 clean: ## remove what was built; .venv and the lab's images stay
 	rm -rf build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
