@@ -56,7 +56,6 @@ def test_the_code_as_it_stands_keeps_every_contract(checkout: Path) -> None:
         ("schemas/memreact_schemas/planted.py", "import kernelio"),
         ("schemas/memreact_schemas/planted.py", "import os"),
         ("memreact/planted.py", "import memreact_tools"),
-        ("memreact/sources/planted.py", "import memreact.policy"),
         ("memreact/telemetry/planted.py", "import memreact.sources"),
         ("memreact/policy/planted.py", "import memreact.daemon"),
         ("memreact/policy/planted.py", "import time"),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import threading
 from contextlib import suppress
 
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelio.errors import Interrupted, MalformedReading, Refused, Unsupported, Vanished
-from kernelio.interruptible import KICK_SIGNAL, install_kick_handler, kick
+from kernelio.interruptible import install_kick_handler, kick
 from kernelio.memcg import (
     UNLIMITED,
     Limits,
@@ -290,4 +289,3 @@ def test_a_kicked_request_is_interrupted(guest: FakeGuest) -> None:
     worker.join()
     assert [type(error) for error in ended] == [Interrupted]
     os.close(keep)
-    signal.signal(KICK_SIGNAL, signal.SIG_DFL)

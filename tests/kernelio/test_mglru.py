@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelio.errors import Interrupted, MalformedReading, Refused, Unsupported
-from kernelio.interruptible import KICK_SIGNAL, install_kick_handler, kick
+from kernelio.interruptible import install_kick_handler, kick
 from kernelio.mglru import (
     Generation,
     LruGen,
@@ -404,7 +403,6 @@ def full_pipe() -> Iterator[tuple[int, int]]:
     os.set_blocking(write, True)
     yield read, write
     os.close(read)
-    signal.signal(KICK_SIGNAL, signal.SIG_DFL)
 
 
 def test_a_kicked_eviction_is_interrupted(full_pipe: tuple[int, int]) -> None:
