@@ -1,0 +1,137 @@
+"""What outlives a restart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from memreact.run_dir import RunDir
+from tests.fake_guest import FakeGuest
+
+SWITCH = "/sys/kernel/mm/lru_gen/enabled"
+
+
+@pytest.fixture
+def run_dir(guest: FakeGuest) -> Iterator[RunDir]:
+    made = RunDir(guest.path("/run/memreact"))
+    yield made
+    made.release()
+
+
+def held(run_dir: RunDir, name: str) -> str:
+    with open(os.path.join(run_dir.path, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def holds(run_dir: RunDir, name: str, text: str | bytes) -> None:
+    os.makedirs(run_dir.path, exist_ok=True)
+    with open(os.path.join(run_dir.path, name), "wb") as file:
+        file.write(os.fsencode(text))
+
+
+def test_the_lock_is_taken_once_and_names_its_holder(run_dir: RunDir) -> None:
+    assert run_dir.take_lock()
+    assert run_dir.locked
+    assert held(run_dir, "lock") == f"{os.getpid()}\n"
+
+
+def test_a_second_memreact_does_not_get_the_lock(run_dir: RunDir) -> None:
+    run_dir.take_lock()
+    second = RunDir(run_dir.path)
+    assert not second.take_lock()
+    assert not second.locked
+    assert held(run_dir, "lock") == f"{os.getpid()}\n"
+
+
+def test_the_lock_is_free_once_it_is_released(run_dir: RunDir) -> None:
+    run_dir.take_lock()
+    run_dir.release()
+    second = RunDir(run_dir.path)
+    assert second.take_lock()
+    second.release()
+
+
+def test_the_lock_of_a_killed_daemon_is_taken_over(run_dir: RunDir) -> None:
+    holds(run_dir, "lock", "4194304000\nand more")
+    assert run_dir.take_lock()
+    assert held(run_dir, "lock") == f"{os.getpid()}\n"
+
+
+def test_where_no_directory_can_be_made_we_are_alone_and_nothing_is_kept(guest: FakeGuest) -> None:
+    guest.shows("/run", "a file")
+    run_dir = RunDir(guest.path("/run/memreact"))
+    assert run_dir.take_lock()
+    assert not run_dir.locked
+    assert 0 <= run_dir.phase() < 1
+    run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0000")
+    assert run_dir.put_back(guest.layout) == []
+
+
+def test_the_phase_is_drawn_once_a_boot(run_dir: RunDir) -> None:
+    run_dir.take_lock()
+    phase = run_dir.phase()
+    assert 0 <= phase < 1
+    assert run_dir.phase() == pytest.approx(phase, abs=1e-9)
+    assert RunDir(run_dir.path).phase() == pytest.approx(phase, abs=1e-9)
+
+
+def test_the_phase_is_drawn_anew_after_a_restore_and_kept_again(run_dir: RunDir) -> None:
+    run_dir.take_lock()
+    holds(run_dir, "phase", "0.25\n")
+    assert run_dir.phase() == 0.25
+    anew = run_dir.phase(draw_again=True)
+    assert anew != 0.25
+    assert run_dir.phase() == pytest.approx(anew, abs=1e-9)
+
+
+@pytest.mark.parametrize("text", ["", "nan", "inf", "-1", "7", "1e400", "half", b"\xff\xfe", "0x1"])
+def test_a_phase_that_is_none_is_drawn_anew(run_dir: RunDir, text: str | bytes) -> None:
+    holds(run_dir, "phase", text)
+    phase = run_dir.phase()
+    assert 0 <= phase < 1
+    assert run_dir.phase() == pytest.approx(phase, abs=1e-9)
+
+
+def test_a_switch_is_put_back_as_it_was_found_first(guest: FakeGuest, run_dir: RunDir) -> None:
+    guest.shows(SWITCH, "0x0007")
+    run_dir.take_lock()
+    run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0002")
+    run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0007")  # of a restart
+    assert run_dir.put_back(guest.layout) == [guest.layout.lru_gen_enabled]
+    assert guest.received(SWITCH).startswith(b"0x0002")
+
+
+def test_a_switch_is_put_back_once(guest: FakeGuest, run_dir: RunDir) -> None:
+    guest.shows(SWITCH, "0x0007")
+    run_dir.take_lock()
+    run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0000")
+    run_dir.put_back(guest.layout)
+    guest.shows(SWITCH, "0x0005")  # somebody else's choice
+    assert run_dir.put_back(guest.layout) == []
+    assert guest.received(SWITCH) == b"0x0005"
+
+
+@pytest.mark.parametrize(
+    "line", ["{root}/etc/passwd\troot", "/proc/self/oom_score_adj\t0", "\t\n", "{root}{switch}", ""]
+)
+def test_a_file_that_we_would_not_have_switched_is_never_written(
+    guest: FakeGuest, run_dir: RunDir, line: str
+) -> None:
+    guest.shows("/etc/passwd", "kept")
+    holds(run_dir, "switched-on", line.format(root=guest.root, switch="/etc/passwd"))
+    assert run_dir.put_back(guest.layout) == []
+    assert guest.received("/etc/passwd") == b"kept"
+
+
+def test_a_switch_that_is_gone_is_forgotten(guest: FakeGuest, run_dir: RunDir) -> None:
+    run_dir.take_lock()
+    run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0000")
+    assert run_dir.put_back(guest.layout) == []
+    assert not os.path.exists(os.path.join(run_dir.path, "switched-on"))
+
+
+def test_the_directory_is_for_its_owner_alone(run_dir: RunDir) -> None:
+    run_dir.take_lock()
+    assert os.stat(run_dir.path).st_mode & 0o777 == 0o700
