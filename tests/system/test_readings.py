@@ -70,7 +70,8 @@ def test_lru_gen_lists_the_memcgs_of_the_tree(readings: Decoded) -> None:
     assert isinstance(cgroups, list)
     assert {"/", "/init.scope", "/system.slice"} <= set(memcgs) & set(cgroups)
     assert set(memcgs.values()) <= {2, 3, 4}
-    assert readings["lru_gen_enabled"]
+    # 6.1 boots with it off, the others with all parts on.
+    assert readings["lru_gen_enabled"] in {0, 7}
 
 
 def test_cgroup2_is_mounted_with_the_memory_controller(readings: Decoded) -> None:
