@@ -8,8 +8,17 @@ import pytest
 from msgspec.structs import replace as replace_guest
 
 from memreact.actions import Age, Evict, Inspect, ReadCapabilities, Reclaim, Survey
-from memreact.events import ClockDisturbed, MemcgAppeared, RulesChanged
+from memreact.events import (
+    AgingEnded,
+    BatchEnded,
+    ClockDisturbed,
+    Inspected,
+    MemcgAppeared,
+    RulesChanged,
+    Surveyed,
+)
 from memreact.rules import CgroupRule, Rules
+from tests.memreact.policy.readings import inspection
 from tests.memreact.policy.simulated_guest import (
     BASE,
     MB,
@@ -654,6 +663,32 @@ def test_a_refusal_ends_one_memcg_and_touches_nothing_else() -> None:
     guest.run_for(4 * PERIOD)
     assert guest.codes("/shop", "end") == ["refused"]
     assert (left_mb(shop), left_mb(other)) == (512, 0)
+
+
+def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:
+    guest = SimulatedGuest()
+    with_cold_file(guest)
+    guest.run_until_write("/shop")
+    before, done = guest.watched.state, len(guest.actions)
+    after = inspection("/other")
+    for stray in (
+        Surveyed((), after.pressure),
+        Inspected("/shop", inspection("/shop")),
+        BatchEnded("/other", 0, 64, "done", after),
+        AgingEnded((), after.pressure),
+    ):
+        guest.tell(stray)
+        assert guest.watched.state == before, stray
+    assert len(guest.actions) == done
+
+
+def test_a_reading_of_another_memcg_is_not_taken_for_the_one_that_was_asked_for() -> None:
+    guest = SimulatedGuest()
+    with_cold_file(guest)
+    guest.run_while(lambda: guest.count_doing(Inspect) == 0)
+    before = guest.watched.state
+    guest.tell(Inspected("/other", inspection("/other")))
+    assert guest.watched.state == before
 
 
 def test_a_step_of_the_clock_stalls_nothing_and_makes_up_for_nothing() -> None:
