@@ -1,0 +1,318 @@
+"""The one thread that writes, on a guest made of files and on a lru_gen that blocks."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from kernelio.interruptible import KICK_SIGNAL, install_kick_handler
+from kernelio.mglru import LruGen
+from memreact.actions import Age, AgeTarget, Evict, Inspect, Reclaim, Survey
+from memreact.actuator.worker import Ground, Work, Worker
+from memreact.events import AgeResult, AgingEnded, BatchEnded, Event, Inspected, Surveyed
+from memreact.gate import Gate
+from memreact.sources.inspection import Folios
+from tests.fake_guest import FakeGuest
+from tests.goldens import golden_text
+from tests.memreact.kernel_files import shows_memcg
+
+FOLIOS = Folios(4096, 4096, 2 << 20)
+LRU_GEN = "/sys/kernel/debug/lru_gen"
+PATIENCE_S = 20  # bounds a failure; nothing waits for it when all is well
+
+
+@pytest.fixture(autouse=True)
+def _kickable() -> Iterator[None]:
+    before = signal.getsignal(KICK_SIGNAL)
+    install_kick_handler()
+    yield
+    signal.signal(KICK_SIGNAL, before)
+
+
+class TellingGate(Gate):
+    """A gate that tells when a write begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Semaphore(0)
+
+    def open_for(self, token: int) -> bool:
+        """Whether nothing was stopped: what a write asks last."""
+        is_open = super().open_for(token)
+        if is_open and self._writing:
+            self.begun.release()
+        return is_open
+
+
+class Bench:
+    """A worker on a guest, its gate, and what it posted."""
+
+    def __init__(self, guest: FakeGuest) -> None:
+        self.guest = guest
+        self.gate = TellingGate()
+        self.posted: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        guest.shows("/proc/meminfo", golden_text("6.12/proc/meminfo"))
+        guest.shows(LRU_GEN, "")
+        self.inode = os.stat(shows_memcg(guest, "/a")).st_ino
+        self.worker = Worker(self.ground(), self.gate, self.posted.put)
+
+    def ground(self, lru_gen: LruGen | None = None) -> Ground:
+        """The guest's ground, with its own lru_gen or another."""
+        path = self.guest.layout.lru_gen
+        return Ground(self.guest.layout, "/", FOLIOS, lru_gen or LruGen.open(path))
+
+    def does(self, work: Work, token: int | None = None) -> Event:
+        """Have it done and wait for its end."""
+        self.worker.submit(work, self.gate.token(0) if token is None else token)
+        return self.ended()
+
+    def ended(self) -> Event:
+        """What was posted next."""
+        return self.posted.get(timeout=PATIENCE_S)
+
+    def evict(self, **other: int) -> Evict:
+        """An eviction from /a."""
+        values = {"inode": self.inode, "memcg_id": 7, "node": 0, "seq": 3, "pages": 64} | other
+        return Evict("/a", swappiness=0, **values)
+
+    def batch(self, work: Evict | Reclaim, token: int | None = None) -> BatchEnded:
+        """Have a batch done."""
+        ended = self.does(work, token)
+        assert isinstance(ended, BatchEnded)
+        return ended
+
+    def received(self) -> bytes:
+        """What lru_gen was told."""
+        return self.guest.received(LRU_GEN)
+
+
+@pytest.fixture
+def bench(guest: FakeGuest) -> Iterator[Bench]:
+    made = Bench(guest)
+    made.worker.start()
+    yield made
+    made.worker.close()
+
+
+def test_an_eviction_is_one_command_and_is_told_with_a_fresh_reading(bench: Bench) -> None:
+    ended = bench.batch(bench.evict())
+    assert bench.received() == b"- 7 0 3 0 64"
+    assert (ended.path, ended.node, ended.asked_pages) == ("/a", 0, 64)
+    assert (ended.outcome, ended.detail) == ("done", "")
+    assert ended.after is not None
+    assert ended.after.guards[0].current_bytes == 100 << 20
+    assert ended.took_us >= 0
+    assert ended.after.pressure.at >= ended.ended_at
+
+
+def test_a_stop_before_it_began_holds_it_back(bench: Bench) -> None:
+    token = bench.gate.token(0)
+    bench.gate.stop_from_loop()
+    ended = bench.batch(bench.evict(), token)
+    assert ended.outcome == "held_back"
+    assert ended.after is not None
+    assert bench.received() == b""
+
+
+def test_a_memcg_that_is_gone_is_not_written_to(bench: Bench) -> None:
+    bench.guest.loses("/sys/fs/cgroup/a")
+    ended = bench.batch(bench.evict())
+    assert (ended.outcome, ended.after) == ("vanished", None)
+    assert bench.received() == b""
+
+
+def test_one_made_again_under_its_name_is_not_written_to(bench: Bench) -> None:
+    """Its id would be a stranger's by now."""
+    ended = bench.batch(bench.evict(inode=bench.inode + 1))
+    assert (ended.outcome, ended.after) == ("vanished", None)
+    assert bench.received() == b""
+
+
+def test_a_write_that_the_kernel_refuses_says_which(bench: Bench) -> None:
+    with open("/proc/self/oom_score_adj", "wb", buffering=0) as picky:
+        bench.worker.stand_on(bench.ground(LruGen(os.dup(picky.fileno()), "lru_gen")))
+        ended = bench.batch(bench.evict())
+    assert ended.outcome == "refused"
+    assert "- 7 0 3 0 64" in ended.detail
+    assert ended.after is not None
+
+
+def test_without_lru_gen_an_eviction_is_unsupported(bench: Bench) -> None:
+    bench.worker.stand_on(Ground(bench.guest.layout, "/", FOLIOS, None))
+    ended = bench.batch(bench.evict())
+    assert ended.outcome == "unsupported"
+
+
+def test_one_that_vanished_after_its_write_is_told_without_a_reading(bench: Bench) -> None:
+    bench.guest.loses("/sys/fs/cgroup/a/memory.stat")
+    ended = bench.batch(bench.evict())
+    assert (ended.outcome, ended.after) == ("done", None)
+    assert "memory.stat" in ended.detail
+
+
+class Blocked:
+    """A lru_gen into which nothing fits: a write takes until it is broken off."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 65536)
+        os.set_blocking(writer, True)
+        bench.worker.stand_on(bench.ground(LruGen(writer, "lru_gen")))
+        self.bench = bench
+
+    def begins(self, work: Evict) -> None:
+        """Have a write begin, which takes until it is broken off."""
+        self.bench.worker.submit(work, self.bench.gate.token(0))
+        assert self.bench.gate.begun.acquire(timeout=PATIENCE_S)
+
+    def broken_off(self) -> BatchEnded:
+        """Stop, and kick again as the waiting thread does, until the write is over."""
+        self.bench.gate.stop_from_loop()
+        while True:
+            try:
+                ended = self.bench.posted.get(timeout=0.002)
+            except queue.Empty:
+                assert self.bench.gate.must_kick
+                self.bench.gate.kick_if_writing()
+            else:
+                assert isinstance(ended, BatchEnded)
+                return ended
+
+    def close(self) -> None:
+        """The worker closes the other end."""
+        os.close(self.reader)
+
+
+@pytest.fixture
+def blocked(bench: Bench) -> Iterator[Blocked]:
+    made = Blocked(bench)
+    yield made
+    made.close()
+
+
+def test_a_write_in_the_kernel_is_broken_off_by_a_kick(bench: Bench, blocked: Blocked) -> None:
+    blocked.begins(bench.evict())
+    ended = blocked.broken_off()
+    assert ended.outcome == "broken_off"
+    assert ended.after is not None
+    assert not bench.gate.must_kick
+
+
+def test_it_works_on_after_a_write_was_broken_off(bench: Bench, blocked: Blocked) -> None:
+    blocked.begins(bench.evict())
+    blocked.broken_off()
+    bench.worker.stand_on(bench.ground())
+    assert bench.batch(bench.evict()).outcome == "done"
+    assert bench.received() == b"- 7 0 3 0 64"
+
+
+def test_one_thing_at_a_time_in_the_order_asked_for(bench: Bench, blocked: Blocked) -> None:
+    blocked.begins(bench.evict(pages=1))
+    bench.worker.submit(Inspect("/a"), 0)
+    bench.worker.submit(bench.evict(pages=2), bench.gate.token(0))
+    first = blocked.broken_off()
+    assert (first.asked_pages, first.outcome) == (1, "broken_off")
+    assert isinstance(bench.ended(), Inspected)
+    second = bench.ended()
+    assert isinstance(second, BatchEnded)
+    assert (second.asked_pages, second.outcome) == (2, "held_back")
+
+
+def test_a_vanishing_in_mid_write_is_told_as_such(bench: Bench, blocked: Blocked) -> None:
+    blocked.begins(bench.evict())
+    bench.guest.loses("/sys/fs/cgroup/a")
+    ended = blocked.broken_off()
+    assert (ended.outcome, ended.after) == ("broken_off", None)
+
+
+def test_reclaim_asks_memory_reclaim_in_bytes(bench: Bench) -> None:
+    bench.guest.has_memcg("/a", memory_reclaim="")
+    assert bench.batch(Reclaim("/a", bench.inode, 64, 4096, -1)).outcome == "done"
+    assert bench.guest.received("/sys/fs/cgroup/a/memory.reclaim") == b"262144"
+    assert bench.batch(Reclaim("/a", bench.inode, 64, 16384, 60)).outcome == "done"
+    wanted = b"1048576 swappiness=60"
+    assert bench.guest.received("/sys/fs/cgroup/a/memory.reclaim") == wanted
+
+
+def test_reclaim_on_a_kernel_without_it_is_unsupported(bench: Bench) -> None:
+    assert bench.batch(Reclaim("/a", bench.inode, 64, 4096, -1)).outcome == "unsupported"
+
+
+def target(bench: Bench, path: str = "/a", inode: int | None = None) -> AgeTarget:
+    return AgeTarget(path, bench.inode if inode is None else inode, 7, 0, 9, can_swap=True)
+
+
+def test_agings_are_written_one_by_one_and_each_has_its_result(bench: Bench) -> None:
+    gone = target(bench, "/gone")
+    other = target(bench, inode=bench.inode + 1)
+    ended = bench.does(Age((target(bench), gone, other)))
+    assert isinstance(ended, AgingEnded)
+    assert [(r.path, r.outcome) for r in ended.results] == [
+        ("/a", "done"),
+        ("/gone", "vanished"),
+        ("/a", "vanished"),
+    ]
+    assert bench.received() == b"+ 7 0 9 1 1"
+
+
+def test_agings_that_were_stopped_are_held_back(bench: Bench) -> None:
+    token = bench.gate.token(0)
+    bench.gate.stop_from_waiter()
+    ended = bench.does(Age((target(bench), target(bench))), token)
+    assert isinstance(ended, AgingEnded)
+    assert ended.results == (AgeResult("/a", 0, "held_back"), AgeResult("/a", 0, "held_back"))
+    assert bench.received() == b""
+
+
+def test_a_survey_and_an_inspection_need_no_open_gate(bench: Bench) -> None:
+    bench.gate.stop_from_waiter()
+    surveyed = bench.does(Survey(), 0)
+    assert isinstance(surveyed, Surveyed)
+    assert [view.path for view in surveyed.memcgs] == ["/", "/a"]
+    inspected = bench.does(Inspect("/a"), 0)
+    assert isinstance(inspected, Inspected)
+    assert inspected.inspection is not None
+
+
+def test_an_inspection_of_what_is_gone_says_so(bench: Bench) -> None:
+    ended = bench.does(Inspect("/gone"))
+    assert isinstance(ended, Inspected)
+    assert ended.inspection is None
+    assert "/gone" in ended.detail
+
+
+def test_a_guest_whose_tree_went_away_ends_a_survey_not_the_worker(bench: Bench) -> None:
+    bench.guest.loses("/sys/fs/cgroup")
+    ended = bench.does(Survey())
+    assert isinstance(ended, Surveyed)
+    assert ended.failed is not None
+    assert isinstance(bench.does(Inspect("/a")), Inspected)
+
+
+def test_other_ground_is_stood_on_in_turn_and_the_old_is_closed(bench: Bench) -> None:
+    bench.does(Survey())
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        bench.worker.stand_on(bench.ground())
+    bench.does(Survey())
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_closing_ends_the_thread_and_leaves_nothing_open(guest: FakeGuest) -> None:
+    bench = Bench(guest)
+    threads = threading.active_count()
+    before = len(os.listdir("/proc/self/fd"))
+    bench.worker.start()
+    bench.does(bench.evict())
+    bench.worker.close()
+    assert threading.active_count() == threads
+    assert len(os.listdir("/proc/self/fd")) == before - 1  # lru_gen was open before
