@@ -49,6 +49,7 @@ def _run(asked: argparse.Namespace) -> int:
 
     refuse_huge_pages()  # before the imports below fill the heap
     leave_out_tls(os.environ)
+    from kernelio.errors import KernelioError  # noqa: PLC0415
     from memreact.daemon import run  # noqa: PLC0415
     from memreact.settings_errors import SettingsError  # noqa: PLC0415
 
@@ -57,6 +58,9 @@ def _run(asked: argparse.Namespace) -> int:
     except SettingsError as error:
         print(f"memreact: {error}", file=sys.stderr)  # noqa: T201
         return _MISUSED
+    except (KernelioError, OSError) as error:
+        print(f"memreact: {error}", file=sys.stderr)  # noqa: T201
+        return _COULD_NOT
 
 
 def _check(asked: argparse.Namespace) -> int:

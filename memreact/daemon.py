@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -60,6 +61,7 @@ _STUCK_US = 300_000_000
 _RESTORED = ClockDisturbed("snapshot_restored")
 
 Mail = Event | tuple[Fired, int]
+Source = CgroupTree | LimitWatch | ClockWatch | DeviceWatch
 
 
 class Daemon:
@@ -95,11 +97,12 @@ class Daemon:
         self._trace = trace
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
+        self.failed = False
         self._alone = run_dir.take_lock()
         self._own_path = _own_path(layout)
         self._phase = run_dir.phase()
         self._feeding: asyncio.TimerHandle | None = None
-        self._sources: tuple[CgroupTree | LimitWatch | ClockWatch | DeviceWatch, ...] = ()
+        self._sources: tuple[Source, ...] = ()
         self._mailbox: Mailbox[Mail] = Mailbox()
         self._waiting = TriggerSet()
         self._gate = Gate()
@@ -126,6 +129,11 @@ class Daemon:
     def stop(self) -> None:
         """Ask for the end; `until_stopped` returns soon after."""
         self._stopped.set()
+
+    def fail(self) -> None:
+        """Ask for the end after a bug: a fresh start is better than to limp on."""
+        self.failed = True
+        self.stop()
 
     async def until_stopped(self) -> None:
         """Run until asked to stop, then let go of everything within a second."""
@@ -191,7 +199,7 @@ class Daemon:
             self._journal.say("warning", "cgroups_not_watched", watches=self._tree.unwatched)
         self._sources = (self._tree, self._limits, *self._machine())
         for source in self._sources:
-            self._loop.add_reader(source.fileno(), self._read, source.read)
+            self._loop.add_reader(source.fileno(), self._read, source)
 
     def _machine(self) -> Iterable[ClockWatch | DeviceWatch]:
         for name, opened in (("clock", ClockWatch), ("devices", self._devices)):
@@ -203,8 +211,15 @@ class Daemon:
     def _devices(self) -> DeviceWatch:
         return DeviceWatch(open_monitor(self._layout))
 
-    def _read(self, read: Callable[[], Iterable[Event]]) -> None:
-        for event in read():
+    def _read(self, source: Source) -> None:
+        try:
+            events = source.read()
+        except KernelioError as error:
+            # It would stay readable for ever.
+            self._loop.remove_reader(source.fileno())
+            self._journal.say("warning", "not_watched", what=type(source).__name__, error=error)
+            return
+        for event in events:
             if event == _RESTORED:  # the clones of a snapshot would all take their turns together
                 self._phase = self._run_dir.phase(draw_again=True)
             self._reactor.handle(event)
@@ -304,7 +319,7 @@ class Daemon:
 
 
 def run(explicit: str | None, *, loop: str = "uvloop", trace: str | None = None) -> int:
-    """Run the daemon until SIGTERM; returns the exit status.
+    """Run the daemon until SIGTERM; returns the exit status, 1 after a bug.
 
     Args:
         explicit: A settings file that must exist; None for those of the machine.
@@ -313,6 +328,8 @@ def run(explicit: str | None, *, loop: str = "uvloop", trace: str | None = None)
 
     Raises:
         SettingsError: The settings are refused; nothing was started.
+        KernelioError: Something without which nothing runs is not to be had, such as inotify.
+        OSError: The trace cannot be opened.
     """
     settings = load(explicit)
     under_systemd = "INVOCATION_ID" in os.environ
@@ -322,7 +339,7 @@ def run(explicit: str | None, *, loop: str = "uvloop", trace: str | None = None)
     run_dir = RunDir()
     layout = Layout(cgroup=_cgroup_mount())
 
-    async def main() -> None:
+    async def main() -> bool:
         daemon = Daemon(
             settings,
             layout=layout,
@@ -336,14 +353,32 @@ def run(explicit: str | None, *, loop: str = "uvloop", trace: str | None = None)
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, daemon.stop)
         running.add_signal_handler(signal.SIGHUP, daemon.reload)
+        _end_at_bugs(running, daemon)
         _lock_memory(journal)
         await daemon.until_stopped()
+        return daemon.failed
 
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
-        runner.run(main())
+        failed = runner.run(main())
     if run_dir.locked and not under_systemd:
         run_dir.put_back(layout)  # under systemd a unit of its own does it, at the final stop only
-    return 0
+    return 1 if failed else 0
+
+
+def _end_at_bugs(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
+    """What nobody caught, on the loop or on a thread, is told with its trace and ends all."""
+
+    def on_loop(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        loop.default_exception_handler(context)
+        daemon.fail()
+
+    def on_thread(args: threading.ExceptHookArgs) -> None:
+        threading.__excepthook__(args)
+        with suppress(RuntimeError):  # the loop is closed already
+            loop.call_soon_threadsafe(daemon.fail)
+
+    loop.set_exception_handler(on_loop)
+    threading.excepthook = on_thread
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

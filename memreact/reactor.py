@@ -82,8 +82,10 @@ class Reactor:
             self._timer.cancel()
         self._timer, self._wake_at = None, wake_at
         if wake_at is not None:
-            # Whole milliseconds, rounded up: a timer of uvloop that is early would fire twice.
-            delay_ms = max(0, -((self._clock() - wake_at) // 1000))
+            # A timer of uvloop counts whole milliseconds of a clock that it rounds down: it would
+            # fire up to one too early, in vain.
+            left_us = wake_at - self._clock()
+            delay_ms = -(-left_us // 1000) + 1 if left_us > 0 else 0
             self._timer = self._loop.call_later(delay_ms / 1000, self._fire)
 
     def _fire(self) -> None:
