@@ -10,6 +10,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := -m pip --disable-pip-version-check --quiet
 PYTEST := -m pytest
+# One file's tests stay together, in their order.
+TWO_CORES := --numprocesses=2 --dist=loadfile
 LAB := PYTHONPATH=.:schemas:tools $(BIN)/python -m lab
 CODE := memreact kernelio schemas tools tests packaging
 
@@ -39,11 +41,13 @@ lint: .venv/.complete ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/lint-imports --no-logo
 
 unit: .venv/.complete ## unit tests on the newest versions, with coverage
-	$(BIN)/coverage run $(PYTEST)
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run $(PYTEST) $(TWO_CORES)
+	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
 
 floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13
-	build/floor-venv/bin/python $(PYTEST) -p no:cacheprovider
+	build/floor-venv/bin/python $(PYTEST) $(TWO_CORES) -p no:cacheprovider
 
 system: .venv/.complete deb ## tests in a real guest under QEMU
 	$(LAB) setup
@@ -71,7 +75,7 @@ deb-check: deb ## the .debs, checked by lintian
 	lintian --info --fail-on error,warning dist/*.deb 2>&1 | { grep -v 'root privileges' || true; }
 
 clean: ## remove what was built; .venv and the lab's images stay
-	rm -rf build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 .venv/.complete: requirements-dev.txt pyproject.toml
