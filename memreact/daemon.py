@@ -36,7 +36,7 @@ from memreact.hands import Hands
 from memreact.mailbox import Mailbox
 from memreact.policy.state import Step
 from memreact.reactor import Reactor
-from memreact.run_dir import RunDir
+from memreact.run_dir import RUN_DIR, RunDir
 from memreact.settings import Settings, load
 from memreact.settings_errors import SettingsError
 from memreact.sources.limits import LimitWatch
@@ -318,26 +318,29 @@ class Daemon:
             self._trace.close()
 
 
-def run(explicit: str | None, *, loop: str = "uvloop", trace: str | None = None) -> int:
+def run(
+    explicit: str | None, *, loop: str = "uvloop", trace: str | None = None, root: str = ""
+) -> int:
     """Run the daemon until SIGTERM; returns the exit status, 1 after a bug.
 
     Args:
         explicit: A settings file that must exist; None for those of the machine.
         loop: "uvloop", or "asyncio" for Python's own.
         trace: A file for every event, action and decision.
+        root: Prefix of every kernel file and of /run: empty outside of tests.
 
     Raises:
         SettingsError: The settings are refused; nothing was started.
         KernelioError: Something without which nothing runs is not to be had, such as inotify.
         OSError: The trace cannot be opened.
     """
-    settings = load(explicit)
+    settings = load(explicit, root=root)
     under_systemd = "INVOCATION_ID" in os.environ
     journal = Journal(settings.rules.log_level, under_systemd="JOURNAL_STREAM" in os.environ)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     install_kick_handler()
-    run_dir = RunDir()
-    layout = Layout(cgroup=_cgroup_mount())
+    run_dir = RunDir(root + RUN_DIR)
+    layout = Layout(root, _cgroup_mount(root))
 
     async def main() -> bool:
         daemon = Daemon(
@@ -346,7 +349,7 @@ def run(explicit: str | None, *, loop: str = "uvloop", trace: str | None = None)
             run_dir=run_dir,
             journal=journal,
             notifier=Notifier(os.environ),
-            reload=lambda revision: load(explicit, revision=revision),
+            reload=lambda revision: load(explicit, root=root, revision=revision),
             trace=None if trace is None else Trace(trace),
         )
         running = asyncio.get_running_loop()
@@ -395,9 +398,9 @@ def _own_path(layout: Layout) -> str:
     return "/"
 
 
-def _cgroup_mount() -> str:
+def _cgroup_mount(root: str) -> str:
     with suppress(KernelioError):
-        mount = cgroup.find_cgroup2()
+        mount = cgroup.find_cgroup2(root)
         if mount is not None:
             return mount.path
     return "/sys/fs/cgroup"

@@ -10,8 +10,9 @@ from kernelio.errors import KernelioError
 from kernelio.files import write_bytes
 from kernelio.layout import Layout
 
-__all__ = ["RunDir"]
+__all__ = ["RUN_DIR", "RunDir"]
 
+RUN_DIR = "/run/memreact"
 _LOCK = "lock"
 _PHASE = "phase"
 _SWITCHED_ON = "switched-on"
@@ -24,7 +25,7 @@ class RunDir:
         path: The directory; it is made if it can be.
     """
 
-    def __init__(self, path: str = "/run/memreact") -> None:
+    def __init__(self, path: str = RUN_DIR) -> None:
         self.path = path
         self._lock: int | None = None
 

@@ -1,0 +1,153 @@
+"""Which rung of each ladder this guest and the rules allow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from memreact.capabilities import Capabilities, find_capabilities
+from memreact.events import CapabilitiesRead
+from memreact.ground import break_ground, capabilities_read, switch_on, would_switch_on
+from memreact.rules import Rules, rules_from
+from memreact.run_dir import RunDir
+from memreact.telemetry.journal import Journal
+from memreact_schemas.config import DEFAULTS
+from tests.fake_guest import FakeGuest
+from tests.memreact.full_guest import ENABLED, LRU_GEN, full_guest
+
+RULES = rules_from(DEFAULTS)
+
+
+@pytest.fixture
+def can(guest: FakeGuest) -> Capabilities:
+    return find_capabilities(full_guest(guest).layout, own_pid=1)
+
+
+def read(can: Capabilities, rules: Rules = RULES, *, alone: bool = True) -> CapabilitiesRead:
+    return capabilities_read(can, rules, "/own", 0.25, alone=alone)
+
+
+def idle(can: Capabilities, rules: Rules = RULES, *, alone: bool = True) -> str | None:
+    return read(can, rules, alone=alone).idle_because
+
+
+def test_a_full_guest_has_nothing_to_idle_for(can: Capabilities) -> None:
+    seen = read(can)
+    assert seen == CapabilitiesRead(can.page_size, "mglru", True, "/own", 0.25)  # noqa: FBT003
+
+
+@pytest.mark.parametrize(
+    ("lacks", "because"),
+    [
+        ({"cgroup_root": None}, "no cgroup v2 memory controller"),
+        ({"memory_controller": False}, "no cgroup v2 memory controller"),
+        ({"psi": "none"}, "no pressure stall information"),
+        ({"rivals": ("DAMON_RECLAIM", "x")}, "DAMON_RECLAIM, x reclaims here"),
+        ({"mglru": "absent"}, "no multi-gen LRU"),
+        ({"mglru": "unreachable"}, "no multi-gen LRU"),
+    ],
+)
+def test_what_is_missing_is_why_we_idle(
+    can: Capabilities, lacks: dict[str, object], because: str
+) -> None:
+    found = idle(msgspec.structs.replace(can, **lacks))
+    assert found is not None
+    assert because in found
+
+
+def test_beside_another_memreact_we_idle_whatever_the_rules_say(can: Capabilities) -> None:
+    found = idle(can, replace(RULES, beside_others=True), alone=False)
+    assert found == "another memreact runs in this guest"
+
+
+def test_beside_other_reclaimers_we_work_if_told_to(can: Capabilities) -> None:
+    rival = msgspec.structs.replace(can, rivals=("DAMON_RECLAIM",))
+    assert idle(rival, replace(RULES, beside_others=True)) is None
+
+
+def test_memory_reclaim_is_used_only_if_asked_for_and_there(can: Capabilities) -> None:
+    asked = replace(RULES, reclaim_without_mglru=True)
+    without = msgspec.structs.replace(can, mglru="absent")
+    assert read(without, asked).evicts == "memory.reclaim"
+    assert idle(without, asked) is None
+    neither = msgspec.structs.replace(without, memory_reclaim=False)
+    assert read(neither, asked).evicts == "nothing"
+    assert read(can, asked).evicts == "mglru"
+
+
+def test_slow_triggers_are_not_privileged(can: Capabilities) -> None:
+    assert not read(msgspec.structs.replace(can, psi="slow")).privileged_psi
+
+
+@pytest.mark.parametrize(
+    ("lacks", "alone", "would"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"psi": "none"}, True, False),
+        ({"rivals": ("DAMON_RECLAIM",)}, True, False),
+        ({"memory_controller": False}, True, False),
+        ({"mglru": "on"}, True, False),
+        ({"mglru": "absent"}, True, False),
+        ({"mglru": "unreachable"}, True, False),
+    ],
+)
+def test_the_lru_is_switched_on_only_where_that_is_all_that_is_missing(
+    can: Capabilities, lacks: dict[str, object], *, alone: bool, would: bool
+) -> None:
+    off = msgspec.structs.replace(can, **({"mglru": "off"} | lacks))
+    assert would_switch_on(off, RULES, alone=alone) == would
+
+
+def test_the_lru_is_not_switched_on_where_every_rule_is_disabled(can: Capabilities) -> None:
+    off = msgspec.structs.replace(can, mglru="off")
+    disabled = replace(RULES, base=replace(RULES.base, disabled=True))
+    assert not would_switch_on(off, disabled, alone=True)
+
+
+def switched(guest: FakeGuest, run_dir: RunDir) -> list[str]:
+    lines: list[str] = []
+    switch_on(guest.layout, run_dir, Journal(write=lines.append))
+    return lines
+
+
+def test_switching_on_is_told_and_remembered(guest: FakeGuest) -> None:
+    full_guest(guest, mglru="0x0002\n")
+    run_dir = RunDir(guest.path("/run/memreact"))
+    run_dir.take_lock()
+    assert switched(guest, run_dir) == ["lru_gen_switched_on before=0x0002\n"]
+    assert guest.received(ENABLED).startswith(b"7")
+    guest.shows(ENABLED, "0x0007\n")
+    assert switched(guest, run_dir) == []
+    assert run_dir.put_back(guest.layout) == [guest.layout.lru_gen_enabled]
+    assert guest.received(ENABLED).startswith(b"0x0002")
+    run_dir.release()
+
+
+def test_a_switch_that_cannot_be_read_is_left_alone(guest: FakeGuest) -> None:
+    full_guest(guest, mglru="perhaps\n")
+    (line,) = switched(guest, RunDir(guest.path("/run/memreact")))
+    assert line.startswith("lru_gen_not_switched_on error=")
+    assert guest.received(ENABLED) == b"perhaps\n"
+
+
+def test_lru_gen_is_opened_only_to_be_used(guest: FakeGuest, can: Capabilities) -> None:
+    seen = read(can)
+    ground = break_ground(guest.layout, "/own", seen)
+    assert ground.lru_gen is not None
+    ground.close()
+    idle_too = msgspec.structs.replace(seen, idle_because="x")
+    assert break_ground(guest.layout, "/own", idle_too).lru_gen is None
+    below = msgspec.structs.replace(seen, evicts="memory.reclaim")
+    assert break_ground(guest.layout, "/own", below).lru_gen is None
+    guest.loses(LRU_GEN)
+    assert break_ground(guest.layout, "/own", seen).lru_gen is None
+
+
+def test_folios_are_pages_where_nothing_else_is_known(guest: FakeGuest, can: Capabilities) -> None:
+    ground = break_ground(
+        guest.layout, "/own", msgspec.structs.replace(read(can), evicts="nothing")
+    )
+    assert min(ground.folios) >= can.page_size
