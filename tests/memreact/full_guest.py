@@ -20,7 +20,7 @@ _COLD = """\
           7  9000000      20000      50000
           8  8000000          0       1000
           9  7000000        100        100
-         10     1000        100        100
+         10      100        100        100
 """
 
 
@@ -44,6 +44,5 @@ def full_guest(guest: FakeGuest, *, mglru: str = "0x0007\n") -> FakeGuest:
     shows_memcg(guest, OWN)
     shows_memcg(guest, "/shop", memory_stat=stat(anon=80 << 20, file=200 << 20))
     os.makedirs(guest.path("/run"), exist_ok=True)
-    rows = ((1, "/"), (5, "/shop"))
-    guest.shows(LRU_GEN, "".join(f"memcg {number:5} {path}\n{_COLD}" for number, path in rows))
+    guest.shows(LRU_GEN, f"memcg     1 /\n node     0\nmemcg     5 /shop\n{_COLD}")
     return guest

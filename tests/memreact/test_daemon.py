@@ -1,0 +1,291 @@
+"""The whole daemon as a process of its own, on a guest made of files and on this machine."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+import pytest
+
+from kernelio.process import voluntary_switches
+from memreact.actions import Evict, Inspect, Survey
+from memreact.events import BatchEnded, MemcgAppeared, MemcgGone, Stopping
+from memreact.telemetry.trace import Entry
+from tests.fake_guest import FakeGuest
+from tests.memreact.full_guest import ENABLED, LRU_GEN, full_guest
+from tests.memreact.kernel_files import shows_memcg
+
+PATIENCE_S = 15  # bounds a failure; nothing waits for it when all is well
+SILENCE_S = 1.5  # how long nothing must happen
+STOP_S = 1.0
+PROGRAM = """
+import sys
+from memreact.daemon import run
+sys.exit(run(sys.argv[1], loop=sys.argv[2], root=sys.argv[3], trace=sys.argv[4] or None))
+"""
+QUIET = "[memcg]\ndisabled = true\n"
+BUSY = "[memcg]\nperiod_secs = 1\neviction_run_aging_count_min = 1\nswap = true\n"
+LOOPS = ("uvloop", "asyncio")
+
+
+class Running:
+    """A memreact that runs, and systemd that listens to it."""
+
+    def __init__(self, guest: FakeGuest, settings: str, loop: str, *, native: bool = False) -> None:
+        self.guest = guest
+        self.settings = guest.shows("/etc/mine.toml", settings)
+        self.trace = guest.path("/trace")
+        address = guest.path("/notify")
+        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.systemd.bind(address)
+        self.systemd.settimeout(PATIENCE_S)
+        self.said: list[str] = []
+        root = "" if native else guest.root
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, self.settings, loop, root, self.trace],
+            env={**os.environ, "NOTIFY_SOCKET": address, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def hears(self, wanted: str) -> str:
+        """Wait until systemd hears something that begins so, or holds it."""
+        gives_up_at = time.monotonic() + PATIENCE_S
+        while time.monotonic() < gives_up_at:
+            said = self.systemd.recv(4096).decode()
+            self.said.append(said)
+            if wanted in said:
+                return said
+        pytest.fail(f"never heard {wanted}: {self.said}")
+
+    def tells(self, wanted: str) -> str:
+        """Wait for a line on stderr that holds this."""
+        assert self.process.stderr is not None
+        watchdog = threading.Timer(PATIENCE_S, self.process.kill)
+        watchdog.start()
+        try:
+            for line in self.process.stderr:
+                self.said.append(line)
+                if wanted in line:
+                    return line
+        finally:
+            watchdog.cancel()
+        pytest.fail(f"never told {wanted}: {self.said}")
+
+    def is_silent(self) -> bool:
+        """Whether systemd hears nothing for some time."""
+        return not select.select([self.systemd], [], [], SILENCE_S)[0]
+
+    def ends(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Stop it, within a second, and give its exit status and what it told."""
+        self.process.send_signal(number)
+        _, told = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, told
+
+    def entries(self) -> list[Entry]:
+        """What it traced."""
+        with open(self.trace, "rb") as file:
+            return [msgspec.json.decode(line, type=Entry) for line in file]
+
+    def close(self) -> None:
+        """End it, whatever happened."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate(timeout=PATIENCE_S)
+        self.systemd.close()
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture(params=LOOPS)
+def start(request: pytest.FixtureRequest, guest: FakeGuest) -> Iterator[Start]:
+    """Start a daemon on one of the two loops."""
+    started: list[Running] = []
+
+    def running(settings: str = QUIET, *, native: bool = False) -> Running:
+        started.append(Running(guest, settings, request.param, native=native))
+        return started[-1]
+
+    yield running
+    for one in started:
+        one.close()
+
+
+def test_starts_says_why_it_idles_and_stops(guest: FakeGuest, start: Start) -> None:
+    daemon = start()
+    assert daemon.hears("READY=1") == "READY=1\nSTATUS=idle: no cgroup v2 memory controller"
+    code, told = daemon.ends()
+    assert code == 0
+    assert 'idle because="no cgroup v2 memory controller"' in told
+    assert "Traceback" not in told
+    assert daemon.hears("STOPPING=1")
+
+
+def test_starts_and_stops_on_this_machine_whatever_it_lacks(start: Start) -> None:
+    daemon = start(native=True)
+    daemon.hears("READY=1")
+    code, told = daemon.ends(signal.SIGINT)
+    assert code == 0
+    assert "Traceback" not in told
+
+
+def test_ends_within_a_second_of_sigterm(guest: FakeGuest, start: Start) -> None:
+    full_guest(guest)
+    daemon = start(BUSY)
+    daemon.hears("READY=1")
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(timeout=STOP_S) == 0
+
+
+def test_while_idle_no_thread_wakes_up(guest: FakeGuest, start: Start) -> None:
+    full_guest(guest)
+    daemon = start()
+    assert "nothing due" in daemon.hears("READY=1")
+    before = None
+    while before != (before := voluntary_switches(daemon.process.pid)):
+        assert daemon.is_silent()
+    assert len(before) == 4  # the loop, the worker, the waiter, the janitor
+    assert daemon.is_silent()
+    assert voluntary_switches(daemon.process.pid) == before
+
+
+def test_a_turn_on_a_guest_is_a_survey_an_inspection_and_evictions(
+    guest: FakeGuest, start: Start
+) -> None:
+    full_guest(guest)
+    daemon = start(BUSY + "[log]\nlevel = 'debug'\n")
+    daemon.tells("action=turn")
+    daemon.ends()
+    entries = daemon.entries()
+    actions = [action for entry in entries for action in entry.actions]
+    asked = [action for action in actions if isinstance(action, Survey | Inspect | Evict)]
+    kinds = [type(action) for action in asked]
+    assert kinds[0] is Survey
+    assert kinds.index(Inspect) < kinds.index(Evict)
+    evictions = [action for action in asked if isinstance(action, Evict)]
+    assert evictions[0].path == "/shop"
+    ended = [entry.event for entry in entries if isinstance(entry.event, BatchEnded)]
+    assert ended[0].outcome == "done"
+    assert guest.received(LRU_GEN).startswith(b"- 5 0 ")
+    assert entries[-1].event == Stopping()
+
+
+def test_what_it_switched_on_is_put_back_when_it_stops(guest: FakeGuest, start: Start) -> None:
+    full_guest(guest, mglru="0x0002\n")
+    daemon = start(BUSY)
+    daemon.hears("READY=1")
+    assert guest.received(ENABLED).startswith(b"7")
+    code, told = daemon.ends()
+    assert code == 0
+    assert "lru_gen_switched_on before=0x0002" in told
+    assert guest.received(ENABLED).startswith(b"0x0002")
+
+
+def test_a_second_memreact_idles_and_puts_nothing_back(guest: FakeGuest, start: Start) -> None:
+    full_guest(guest, mglru="0x0002\n")
+    first = start(BUSY)
+    first.hears("READY=1")
+    os.unlink(guest.path("/notify"))
+    second = start(BUSY)
+    assert "idle: another memreact" in second.hears("READY=1")
+    assert second.ends()[0] == 0
+    assert guest.received(ENABLED).startswith(b"7")
+    assert first.process.poll() is None
+
+
+def test_sighup_takes_good_settings_and_refuses_bad_ones(guest: FakeGuest, start: Start) -> None:
+    full_guest(guest)
+    daemon = start()
+    assert "nothing due" in daemon.hears("READY=1")
+    guest.shows("/etc/mine.toml", "[memcg]\nperiod_secs = 3600\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    assert "MONOTONIC_USEC=" in daemon.hears("RELOADING=1")
+    assert "next turn in" in daemon.hears("READY=1")
+    guest.shows("/etc/mine.toml", "[memcg]\nperiod_sex = 1\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.hears("RELOADING=1")
+    assert "next turn in" in daemon.hears("READY=1")
+    code, told = daemon.ends()
+    assert code == 0
+    assert "settings_refused" in told
+    assert "period_secs" in told  # the near one is suggested
+    assert "revision=2" in told
+
+
+def test_a_burst_of_sighups_ends_ready(guest: FakeGuest, start: Start) -> None:
+    full_guest(guest)
+    daemon = start()
+    daemon.hears("READY=1")
+    for _ in range(20):
+        daemon.process.send_signal(signal.SIGHUP)
+    daemon.hears("RELOADING=1")
+    daemon.hears("READY=1")
+    assert daemon.ends()[0] == 0
+
+
+def test_cgroups_that_come_and_go_by_the_hundred_are_followed(
+    guest: FakeGuest, start: Start
+) -> None:
+    full_guest(guest)
+    daemon = start()
+    daemon.hears("READY=1")
+    for number in range(300):
+        shows_memcg(guest, f"/burst{number}")
+        guest.loses(f"/sys/fs/cgroup/burst{number}")
+    shows_memcg(guest, "/last\udcff one")
+    daemon.process.send_signal(signal.SIGHUP)  # answered when what came before was read, or later
+    daemon.hears("READY=1")
+    assert daemon.is_silent()
+    assert daemon.ends()[0] == 0
+    there: set[str] = set()
+    for entry in daemon.entries():
+        match entry.event:
+            case MemcgAppeared(path):
+                there.add(path)
+            case MemcgGone(path):
+                there.discard(path)
+    assert there == {"/", "/memreact.slice", "/memreact.slice/memreact.service", "/shop"} | {
+        "/last\\udcff one"
+    }
+
+
+def test_killed_in_mid_turn_it_starts_again(guest: FakeGuest, start: Start) -> None:
+    full_guest(guest)
+    first = start(BUSY)
+    first.hears("READY=1")
+    first.process.kill()
+    first.process.wait(PATIENCE_S)
+    os.unlink(guest.path("/notify"))
+    full_guest(guest)
+    second = start(BUSY)
+    assert "idle" not in second.hears("READY=1")
+    assert second.ends()[0] == 0
+
+
+def test_the_watchdog_is_fed_from_the_start(
+    guest: FakeGuest, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    full_guest(guest)
+    daemon = start()
+    for _ in range(3):
+        daemon.hears("WATCHDOG=1")
+    assert daemon.ends()[0] == 0
+
+
+def test_a_full_disk_under_the_trace_stops_nothing(guest: FakeGuest, start: Start) -> None:
+    full_guest(guest)
+    os.symlink("/dev/full", guest.path("/trace"))
+    daemon = start(BUSY)
+    daemon.hears("READY=1")
+    code, told = daemon.ends()
+    assert (code, "Traceback" in told) == (0, False)
