@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
@@ -11,14 +12,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import msgspec
 import pytest
 
 from kernelio.process import voluntary_switches
 from memreact.actions import Evict, Inspect, Survey
+from memreact.daemon import Daemon
 from memreact.events import BatchEnded, MemcgAppeared, MemcgGone, Stopping
-from memreact.telemetry.trace import Entry
+from memreact.run_dir import RunDir
+from memreact.settings import load
+from memreact.systemd import Notifier
+from memreact.telemetry.journal import Journal
+from memreact.telemetry.trace import Entry, Trace
 from tests.fake_guest import FakeGuest
 from tests.memreact.full_guest import ENABLED, LRU_GEN, full_guest
 from tests.memreact.kernel_files import shows_memcg
@@ -289,3 +296,39 @@ def test_a_full_disk_under_the_trace_stops_nothing(guest: FakeGuest, start: Star
     daemon.hears("READY=1")
     code, told = daemon.ends()
     assert (code, "Traceback" in told) == (0, False)
+
+
+def inner_life() -> tuple[set[str], set[str]]:
+    """Threads and open files of this process, with what they are open on."""
+    fds = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the directory that was read
+            fds.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
+    return {thread.name for thread in threading.enumerate()}, fds
+
+
+@pytest.mark.asyncio
+async def test_leaves_no_thread_and_no_fd_behind(guest: FakeGuest) -> None:
+    full_guest(guest)
+    settings = load(guest.shows("/etc/mine.toml", BUSY))
+    await asyncio.sleep(0)
+    before = inner_life()
+    run_dir, lines = RunDir(guest.path("/run/memreact")), list[str]()
+    daemon = Daemon(
+        settings,
+        layout=guest.layout,
+        run_dir=run_dir,
+        journal=Journal("debug", write=lines.append),
+        notifier=Notifier({}),
+        reload=lambda _revision: settings,
+        trace=Trace(guest.path("/trace")),
+    )
+    assert len(inner_life()[0] - before[0]) == 3
+    for _ in range(3):
+        daemon.reload()
+    daemon.settle(load(guest.shows("/etc/other.toml", BUSY + "[log]\ndecisions = 77\n")))
+    asyncio.get_running_loop().call_soon(daemon.stop)
+    await asyncio.wait_for(daemon.until_stopped(), PATIENCE_S)
+    run_dir.release()
+    assert inner_life() == before
+    assert any("settings" in line or "rules" in line for line in lines)
