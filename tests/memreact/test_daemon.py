@@ -17,18 +17,31 @@ from contextlib import suppress
 import msgspec
 import pytest
 
+from kernelio.errors import Unsupported
 from kernelio.process import voluntary_switches
+from kernelio.psi import Fired
 from memreact.actions import Evict, Inspect, Survey
 from memreact.daemon import Daemon
-from memreact.events import BatchEnded, MemcgAppeared, MemcgGone, Stopping
+from memreact.events import (
+    BatchEnded,
+    ClockDisturbed,
+    Event,
+    Instant,
+    MemcgAppeared,
+    MemcgGone,
+    StallSeen,
+    Stopping,
+)
+from memreact.policy.state import Step
 from memreact.run_dir import RunDir
 from memreact.settings import load
+from memreact.sources.machine import DeviceWatch
 from memreact.systemd import Notifier
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.trace import Entry, Trace
 from tests.fake_guest import FakeGuest
 from tests.memreact.full_guest import ENABLED, LRU_GEN, full_guest
-from tests.memreact.kernel_files import shows_memcg
+from tests.memreact.kernel_files import shows_memcg, shows_stall
 
 PATIENCE_S = 15  # bounds a failure; nothing waits for it when all is well
 SILENCE_S = 1.5  # how long nothing must happen
@@ -307,28 +320,161 @@ def inner_life() -> tuple[set[str], set[str]]:
     return {thread.name for thread in threading.enumerate()}, fds
 
 
+class Alive:
+    """A daemon on the loop of the test."""
+
+    def __init__(self, guest: FakeGuest) -> None:
+        full_guest(guest)
+        self.guest = guest
+        self.settings = load(guest.shows("/etc/mine.toml", BUSY.replace("= 1\n", "= 3600\n", 1)))
+        self.run_dir = RunDir(guest.path("/run/memreact"))
+        self.lines: list[str] = []
+        self.daemon = Daemon(
+            self.settings,
+            layout=guest.layout,
+            run_dir=self.run_dir,
+            journal=Journal("debug", write=self.lines.append),
+            notifier=Notifier({}),
+            reload=lambda _revision: self.settings,
+            trace=Trace(guest.path("/trace")),
+        )
+
+    async def ends(self) -> None:
+        """Stop it and wait for that."""
+        self.daemon.stop()
+        await asyncio.wait_for(self.daemon.until_stopped(), PATIENCE_S)
+        self.run_dir.release()
+
+    def events(self) -> list[Event]:
+        """What it heard so far."""
+        lines = self.guest.received("/trace").splitlines()
+        return [msgspec.json.decode(line, type=Entry).event for line in lines]
+
+
 @pytest.mark.asyncio
 async def test_leaves_no_thread_and_no_fd_behind(guest: FakeGuest) -> None:
-    full_guest(guest)
-    settings = load(guest.shows("/etc/mine.toml", BUSY))
     await asyncio.sleep(0)
     before = inner_life()
-    run_dir, lines = RunDir(guest.path("/run/memreact")), list[str]()
-    daemon = Daemon(
-        settings,
-        layout=guest.layout,
-        run_dir=run_dir,
-        journal=Journal("debug", write=lines.append),
-        notifier=Notifier({}),
-        reload=lambda _revision: settings,
-        trace=Trace(guest.path("/trace")),
-    )
+    alive = Alive(guest)
     assert len(inner_life()[0] - before[0]) == 3
     for _ in range(3):
-        daemon.reload()
-    daemon.settle(load(guest.shows("/etc/other.toml", BUSY + "[log]\ndecisions = 77\n")))
-    asyncio.get_running_loop().call_soon(daemon.stop)
-    await asyncio.wait_for(daemon.until_stopped(), PATIENCE_S)
-    run_dir.release()
+        alive.daemon.reload()
+    other = guest.shows("/etc/other.toml", BUSY + "[log]\ndecisions = 77\n")
+    alive.daemon.settle(load(other, revision=2))
+    await alive.ends()
     assert inner_life() == before
-    assert any("settings" in line or "rules" in line for line in lines)
+    assert any("because=rules_changed revision=2" in line for line in alive.lines)
+
+
+@pytest.mark.asyncio
+async def test_what_fired_is_looked_at_with_the_exact_totals_once_for_each_name(
+    guest: FakeGuest,
+) -> None:
+    alive = Alive(guest)
+    shows_stall(guest, "", 40, 2)
+    shows_stall(guest, "/shop", 7)
+    fired = [Fired("/shop", False, 1), Fired("/shop", False, 1), Fired("", False, 1)]  # noqa: FBT003
+    for number, each in enumerate((*fired, Fired("/gone", True, 1)), 1):  # noqa: FBT003
+        alive.daemon._fired(each, number if not each.gone else 0)
+    alive.daemon._mail()
+    await alive.ends()
+    seen = [event for event in alive.events() if isinstance(event, StallSeen)]
+    assert [(event.trigger, event.pressure.memcg_us) for event in seen] == [
+        ("/shop", 7),
+        ("guest", 0),
+    ]
+    assert seen[0].pressure.guest.guest_us == 42
+    assert alive.daemon._hands.stops_handled == 3
+
+
+@pytest.mark.asyncio
+async def test_mail_wakes_the_loop(guest: FakeGuest) -> None:
+    alive = Alive(guest)
+    heard: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+
+    def observe(event: Event, _made: Step, _now: Instant) -> None:
+        if not heard.done():
+            heard.set_result(event)
+
+    alive.daemon.reactor._observe = observe
+    poster = threading.Thread(target=alive.daemon._fired, args=(Fired("", False, 1), 1))  # noqa: FBT003
+    poster.start()
+    assert isinstance(await asyncio.wait_for(heard, PATIENCE_S), StallSeen)
+    poster.join(PATIENCE_S)
+    await alive.ends()
+
+
+class Odd(DeviceWatch):
+    """A source that is readable, and says this or fails."""
+
+    def __init__(self, *events: ClockDisturbed) -> None:
+        self.events = events
+        self.fd = os.eventfd(1, os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        """Readable for ever."""
+        return self.fd
+
+    def read(self) -> list[ClockDisturbed]:
+        """Say it, or fail."""
+        if not self.events:
+            raise Unsupported("netlink", "no more")
+        return list(self.events)
+
+    def close(self) -> None:
+        """Give the fd back."""
+        os.close(self.fd)
+
+
+@pytest.mark.asyncio
+async def test_a_source_that_fails_is_watched_no_more_and_stops_nothing(guest: FakeGuest) -> None:
+    alive, odd = Alive(guest), Odd()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(odd.fileno(), alive.daemon._read, odd)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert [line for line in alive.lines if "not_watched what=Odd" in line] == [alive.lines[-1]]
+    assert not loop.remove_reader(odd.fileno())
+    odd.close()
+    await alive.ends()
+
+
+@pytest.mark.asyncio
+async def test_after_a_restored_snapshot_turns_lie_elsewhere_than_the_clones(
+    guest: FakeGuest,
+) -> None:
+    alive, odd = Alive(guest), Odd(ClockDisturbed("snapshot_restored"))
+    before = alive.daemon.reactor.state.guest
+    alive.daemon._read(odd)
+    after = alive.daemon.reactor.state.guest
+    odd.close()
+    await alive.ends()
+    assert before is not None
+    assert after is not None
+    assert after.boot_phase != before.boot_phase
+    assert RunDir(alive.run_dir.path).phase() == pytest.approx(after.boot_phase, abs=1e-9)
+
+
+BUGS = {
+    "on the loop": "daemon.Daemon.settle = lambda self, fresh: 1 / 0",
+    "on the worker": "daemon.Worker._carry_out = lambda self, *job: 1 / 0",
+}
+
+
+@pytest.mark.parametrize("where", BUGS)
+def test_a_bug_is_told_and_ends_the_daemon(
+    guest: FakeGuest, start: Start, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fresh start is better than to limp on."""
+    full_guest(guest)
+    monkeypatch.setattr(
+        sys.modules[__name__], "PROGRAM", f"from memreact import daemon; {BUGS[where]}\n{PROGRAM}"
+    )
+    limping = start(BUSY)
+    limping.hears("READY=1")
+    if where == "on the loop":
+        limping.process.send_signal(signal.SIGHUP)
+    _, told = limping.process.communicate(timeout=PATIENCE_S)
+    assert limping.process.returncode == 1
+    assert "ZeroDivisionError" in told
+    assert limping.hears("STOPPING=1")
