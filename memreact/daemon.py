@@ -229,18 +229,18 @@ class Daemon:
         self._mailbox.post((fired, stops))
 
     def _mail(self) -> None:
-        stalled: dict[str, None] = {}
-        for mail in self._mailbox.drain():
-            if isinstance(mail, tuple):
-                fired, stops = mail
-                self._hands.stops_handled = max(self._hands.stops_handled, stops)
-                if not fired.gone:
-                    stalled[fired.name] = None
-            else:
+        """Look at what fired first: no answer of the worker begins a write before the totals."""
+        mails = tuple(self._mailbox.drain())
+        fired = [mail for mail in mails if isinstance(mail, tuple)]
+        self._hands.stops_handled = max(
+            self._hands.stops_handled, *(stops for _, stops in fired), 0
+        )
+        for name in dict.fromkeys(each.name for each, _ in fired if not each.gone):
+            self._reactor.handle(self._stall(name))
+        for mail in mails:
+            if not isinstance(mail, tuple):
                 self._busy_since = None
                 self._reactor.handle(mail)
-        for name in stalled:
-            self._reactor.handle(self._stall(name))
 
     def _stall(self, trigger: str) -> StallSeen:
         """The exact totals, of the memcg at work too, whoever's trigger fired."""

@@ -26,6 +26,7 @@ from memreact.events import (
     BatchEnded,
     ClockDisturbed,
     Event,
+    Inspected,
     Instant,
     MemcgAppeared,
     MemcgGone,
@@ -385,6 +386,19 @@ async def test_what_fired_is_looked_at_with_the_exact_totals_once_for_each_name(
     ]
     assert seen[0].pressure.guest.guest_us == 42
     assert alive.daemon._hands.stops_handled == 3
+
+
+@pytest.mark.asyncio
+async def test_what_fired_is_looked_at_before_an_answer_begins_the_next_write(
+    guest: FakeGuest,
+) -> None:
+    alive = Alive(guest)
+    alive.daemon._mailbox.post(Inspected("/shop", None))
+    alive.daemon._fired(Fired("", False, 1), 1)  # noqa: FBT003  # positional
+    alive.daemon._mail()
+    await alive.ends()
+    heard = [event for event in alive.events() if isinstance(event, StallSeen | Inspected)]
+    assert [type(event) for event in heard] == [StallSeen, Inspected]
 
 
 @pytest.mark.asyncio
