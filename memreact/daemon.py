@@ -387,6 +387,8 @@ def _end_at_bugs(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     if name == "asyncio":
         return asyncio.new_event_loop
+    # libuv before 1.49 polls its io_uring with a kernel thread; we have no files for it to read.
+    os.environ["UV_USE_IO_URING"] = "0"
     import uvloop  # noqa: PLC0415  # asked for by a switch
 
     return uvloop.new_event_loop
