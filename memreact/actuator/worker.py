@@ -11,6 +11,7 @@ from kernelio import cgroup, memcg
 from kernelio.errors import Interrupted, KernelioError, Refused, Unsupported, Vanished
 from kernelio.layout import Layout
 from kernelio.mglru import LruGen
+from kernelio.process import name_this_thread
 from memreact.actions import Age, AgeTarget, Evict, Inspect, Reclaim, Survey
 from memreact.events import (
     AgeResult,
@@ -80,6 +81,7 @@ class Worker:
         self._thread.join()
 
     def _run(self) -> None:
+        name_this_thread(self._thread.name)
         self._gate.serve_this_thread()
         while (job := self._jobs.get()) is not None:
             if isinstance(job, Ground):

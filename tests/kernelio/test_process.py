@@ -16,6 +16,7 @@ from kernelio.process import (
     cpu_us,
     has_capability,
     memory_cost,
+    name_this_thread,
     parse_capabilities,
     parse_cpu_us,
     parse_smaps_rollup,
@@ -189,3 +190,17 @@ def test_a_process_that_refuses_huge_pages_says_so_in_its_status() -> None:
         [sys.executable, "-c", told], cwd=here, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["True", "['THP_enabled:\\t0\\n']"]
+
+
+def test_a_thread_is_shown_under_its_name() -> None:
+    shown: list[str] = []
+
+    def named() -> None:
+        name_this_thread("memreact-waiter")
+        with open("/proc/thread-self/comm", encoding="ascii") as file:
+            shown.append(file.read())
+
+    thread = threading.Thread(target=named)
+    thread.start()
+    thread.join()
+    assert shown == ["memreact-waiter\n"]

@@ -1,4 +1,4 @@
-"""The lab's command line: `python -m lab setup | boot | sh | record | clean`."""
+"""The lab's command line: `python -m lab setup | boot | sh | latency | record | clean`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lab.errors import LabError
 from lab.guest import Guest
 from lab.host import cache_dir, install_missing, remove
 from lab.kernels import DEFAULT_KERNEL, KERNELS
+from lab.latency import in_guest, natively
 from lab.machine import MachineOptions
 from lab.record import record
 
@@ -43,6 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     shell.add_argument("--deb", type=Path, help="install this package first")
     shell.add_argument("line", nargs="*", help="for sh in the guest; none: read them from stdin")
     shell.set_defaults(command=_sh)
+    latency = commands.add_parser("latency", help="time the way from a stall to the stop")
+    latency.set_defaults(command=_latency)
+    latency.add_argument("--deb", type=Path, help="the package to measure; else that of dist")
+    latency.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
+    latency.add_argument("--rounds", type=int, default=50, help="interruptions of each kind")
+    latency.add_argument("--native", action="store_true", help="wake to kick here, without a guest")
     recorder = commands.add_parser("record", help="record golden samples of kernel files")
     recorder.add_argument("--into", type=Path, default=_REPOSITORY / "tests" / "golden")
     recorder.set_defaults(command=_record)
@@ -106,6 +113,12 @@ def _record(arguments: argparse.Namespace) -> int:
         names = record(guest, arguments.into / arguments.kernel)
     print(f"lab: {len(names)} files in {arguments.into / arguments.kernel}")
     return 0
+
+
+def _latency(arguments: argparse.Namespace) -> int:
+    if arguments.native:
+        return natively()
+    return in_guest(arguments.deb, arguments.kernel, arguments.rounds)
 
 
 def _clean(_arguments: argparse.Namespace) -> int:

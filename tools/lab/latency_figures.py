@@ -1,0 +1,102 @@
+"""What the interruptions come to: rows of figures, a table, and which aims were missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from lab.workload import Line
+
+__all__ = ["Row", "percentile", "rows_of", "table", "verdicts"]
+
+_KINDS = {
+    "same": "stall in the same cgroup",
+    "sibling": "stall in a sibling",
+    "settings": "settings change",
+}
+_FIGURES = {
+    "latency_us": "until the write returned",
+    "wake_to_kick_us": "wake to kick (tracefs)",
+    "pages": "pages until then",
+    "pages_after_kick": "pages after the kick",
+}
+_WENT_ON = "went on to its own end"
+_RESUMED = "went on once the totals were read"
+# Microseconds, by (row's beginning, percentile).
+_AIMS: dict[str, dict[tuple[str, int], int]] = {
+    "tcg": {
+        ("stall in the same cgroup: until", 50): 25_000,
+        ("stall in a sibling: until", 50): 25_000,
+        ("stall in the same cgroup: wake", 99): 5_000,
+        ("stall in a sibling: wake", 99): 5_000,
+        ("wake to kick", 99): 5_000,
+    },
+    "native": {("wake to kick", 50): 300, ("wake to kick", 99): 2_000},
+}
+
+
+class Row(NamedTuple):
+    """One line of the table: what was measured, and all its values."""
+
+    name: str
+    values: tuple[int, ...]
+
+
+def percentile(values: Sequence[int], percent: int) -> int:
+    """The nearest rank: a value that was measured."""
+    ranked = sorted(values)
+    return ranked[max(0, -(-percent * len(ranked) // 100) - 1)]
+
+
+def rows_of(lines: Iterable[Line]) -> list[Row]:
+    """Sort what the driver printed into rows; a figure that never came has no row."""
+    told = list(lines)
+    rows = [row for kind in _KINDS for row in _of_kind(kind, told)]
+    return [row for row in rows if row.values]
+
+
+def _of_kind(kind: str, told: list[Line]) -> Iterator[Row]:
+    mine = [line.figures for line in told if line.what == kind]
+    for figure, words in _FIGURES.items():
+        values = tuple(int(each[figure]) for each in mine if figure in each)
+        yield Row(f"{_KINDS[kind]}: {words}", values)
+    resumed = tuple(int(e["latency_us"]) for e in mine if e.get("resumed"))
+    yield Row(f"{_KINDS[kind]}: {_RESUMED}", resumed)
+    went_on = tuple(int(e["went_on_us"]) for e in mine if "went_on_us" in e)
+    yield Row(f"{_KINDS[kind]}: {_WENT_ON}", went_on)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in columns: how many, p50, p99 and the largest; microseconds, or pages."""
+    width = max((len(row.name) for row in rows), default=0)
+    lines = [f"{'':{width}}  {'n':>5} {'p50':>9} {'p99':>9} {'most':>9}"]
+    for name, values in rows:
+        p50, p99 = percentile(values, 50), percentile(values, 99)
+        lines.append(f"{name:{width}}  {len(values):5} {p50:9,} {p99:9,} {max(values):9,}")
+    return "\n".join(lines)
+
+
+def verdicts(rows: Sequence[Row], rounds: int, under: str) -> list[str]:
+    """What was not reached, in words; empty when all was.
+
+    Args:
+        rows: What was measured.
+        rounds: Interruptions of each kind that were asked for; 0 for none.
+        under: "tcg" or "native".
+    """
+    missed = [
+        f"{row.name}: p{percent} is {percentile(row.values, percent):,} us, aim {aim_us:,}"
+        for (beginning, percent), aim_us in _AIMS[under].items()
+        for row in rows
+        if row.name.startswith(beginning) and percentile(row.values, percent) > aim_us
+    ]
+    missed += [f"{row.name}: {len(row.values)} times" for row in rows if _WENT_ON in row.name]
+    return missed + (list(_too_few(rows, rounds)) if rounds else [])
+
+
+def _too_few(rows: Sequence[Row], rounds: int) -> Iterator[str]:
+    for words in _KINDS.values():
+        name = f"{words}: {_FIGURES['latency_us']}"
+        stopped = sum(len(row.values) for row in rows if row.name == name)
+        if stopped < rounds:
+            yield f"{words}: {stopped} of {rounds} evictions were interrupted"

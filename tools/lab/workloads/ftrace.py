@@ -1,0 +1,113 @@
+"""The kernel's own word on a stop: who woke whom, when the kick came, what was evicted after it.
+
+Source: Documentation/trace/ftrace.rst, trace_clock "mono" (CLOCK_MONOTONIC, as the daemon uses).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from typing import NamedTuple
+
+__all__ = ["Kick", "Seen", "Tracing", "kick_in", "parse_trace", "reclaimed_pages"]
+
+_ROOT = "/sys/kernel/tracing"
+_BUFFER_KB = 8192  # of each CPU: a round fills a small part
+_WAITER, _WORKER = "memreact-waiter", "memreact-worker"
+_KICK = 37  # SIGRTMIN + 3, as the kernel counts
+_EVENTS = {
+    "sched/sched_waking": f'comm == "{_WAITER}"',
+    "signal/signal_generate": f"sig == {_KICK}",
+    "vmscan/mm_vmscan_lru_shrink_inactive": "",
+}
+_LINE = re.compile(r"\s*(.+)-\d+\s+\[\d+\]\s+\S+\s+(\d+)\.(\d{6}): (\w+): (.*)")
+_RECLAIMED = re.compile(r"\bnr_reclaimed=(\d+)")
+
+
+class Seen(NamedTuple):
+    """One event: which task it happened in, when, what, and the rest of its line."""
+
+    task: str
+    at_us: int
+    event: str
+    text: str
+
+
+class Kick(NamedTuple):
+    """The first kick since some moment, and the wake by the pressure thread that led to it."""
+
+    at_us: int
+    woken_us: int | None
+
+
+class Tracing:
+    """The events, recorded from now on.
+
+    Raises:
+        OSError: This kernel has no tracefs, or not these events.
+    """
+
+    def __init__(self) -> None:
+        if not os.path.exists(f"{_ROOT}/trace"):
+            subprocess.run(["mount", "-t", "tracefs", "tracefs", _ROOT], check=True)
+        _write("trace_clock", "mono")
+        _write("buffer_size_kb", str(_BUFFER_KB))
+        for event, condition in _EVENTS.items():
+            if condition:
+                _write(f"events/{event}/filter", condition)
+            _write(f"events/{event}/enable", "1")
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        _write("trace", "")
+
+    def seen(self) -> list[Seen]:
+        """All since the last `clear`, in the order of time."""
+        with open(f"{_ROOT}/trace") as file:
+            return parse_trace(file)
+
+
+def _write(name: str, text: str) -> None:
+    with open(f"{_ROOT}/{name}", "w") as file:
+        file.write(text)
+
+
+def parse_trace(lines: Iterable[str]) -> list[Seen]:
+    """Read the text form of the trace; what is no event is left out."""
+    matches = (_LINE.fullmatch(line.rstrip("\n")) for line in lines)
+    return [
+        Seen(match[1], int(match[2]) * 1_000_000 + int(match[3]), match[4], match[5])
+        for match in matches
+        if match
+    ]
+
+
+def kick_in(seen: Iterable[Seen], since_us: int, until_us: int) -> Kick | None:
+    """The first kick in a span of time.
+
+    The waiting thread is also woken when it gets the interpreter's lock; what counts is the last
+    wake by psimon, the thread that fires triggers, before the kick.
+    """
+    woken_us = None
+    for each in seen:
+        if not since_us <= each.at_us <= until_us:
+            continue
+        if each.event == "sched_waking" and each.task.startswith("psimon"):
+            woken_us = each.at_us
+        if each.event == "signal_generate":
+            return Kick(each.at_us, woken_us)
+    return None
+
+
+def reclaimed_pages(seen: Iterable[Seen], since_us: int, until_us: int) -> int:
+    """Pages that memreact's worker took in a span of time."""
+    return sum(
+        int(match[1])
+        for each in seen
+        if each.event == "mm_vmscan_lru_shrink_inactive"
+        and each.task == _WORKER
+        and since_us < each.at_us <= until_us
+        and (match := _RECLAIMED.search(each.text))
+    )

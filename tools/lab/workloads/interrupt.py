@@ -1,0 +1,319 @@
+"""Interrupt a running eviction again and again, and tell how long each one took to stop.
+
+Runs in the guest beside the installed daemon, whose trace it follows, so that no round waits for
+the host. Each round fills a cgroup with cold file cache, waits until the daemon evicts it with at
+least 256 MiB left, and a random moment later makes one of three things happen: an I/O stall in that
+very cgroup (direct reads), a memory stall in a sibling (memory.high), or other settings (SIGHUP).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from lab.workloads.ftrace import Seen, Tracing, kick_in, reclaimed_pages
+from lab.workloads.lines import monotonic_us, say
+from lab.workloads.stall import High, Toucher, first_stalled_us, some_total_us
+
+__all__ = ["Stop", "first_stop"]
+
+_MIB = 1 << 20
+_COLD_MIB = 480
+_LEAST_LEFT = 256 * _MIB
+_DELAY_S = (0.010, 0.150)
+_STALL_US = 300_000
+_SETTLE_S = 0.3
+_PATIENCE_S = 40.0
+_LOOK_S = 0.002
+_DIRECT_MIB = 16
+_DIRECT_READ = 1 << 20
+_FILES = "/var/cache"
+_STOPPED = ("broken_off", "held_back")
+_SETTINGS = """\
+[memcg]
+disabled = true
+period_secs = 1
+period_psi_percent_limit = 100
+eviction_run_aging_count_min = 1
+swappiness_max = {swappiness_max}
+
+[[memcg.cgroup]]
+path = "{path}"
+disabled = false
+"""
+
+Entry = dict[str, Any]
+
+
+class Stop(NamedTuple):
+    """How the first write that was stopped ended: when, and whether it had begun at all."""
+
+    ended_us: int
+    broken_off: bool
+
+
+class Follower:
+    """Reads what the daemon appends to its trace."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDONLY)
+        self._rest = b""
+        os.lseek(self._fd, 0, os.SEEK_END)
+
+    def read(self) -> list[Entry]:
+        """Entries since the last read."""
+        data = self._rest
+        while block := os.read(self._fd, 1 << 20):
+            data += block
+        *lines, self._rest = data.split(b"\n")
+        return [json.loads(line) for line in lines if line]
+
+
+class Child:
+    """A process in a cgroup that does what a word says and answers with a number.
+
+    Args:
+        cgroup: Folder of the cgroup.
+        prepare: Called in the new process before it joins; returns what serves a word.
+    """
+
+    def __init__(self, cgroup: str, prepare: Callable[[], Callable[[str], int]]) -> None:
+        self._here, there = socket.socketpair()
+        if os.fork() == 0:
+            self._here.close()
+            serve = prepare()
+            with open(f"{cgroup}/cgroup.procs", "w") as file:
+                file.write("0")
+            while word := there.recv(16).decode():
+                there.send(str(serve(word)).encode())
+            os._exit(0)
+        there.close()
+
+    def tell(self, word: str) -> None:
+        """Ask for something."""
+        self._here.send(word.encode())
+
+    def answer(self) -> int:
+        """Wait for the answer."""
+        return int(self._here.recv(32) or b"0")
+
+
+class Work:
+    """The cgroup that is evicted: fills it with cold cache, and stalls in it on direct reads."""
+
+    def __init__(self, cgroup: str) -> None:
+        self._pressure = os.open(f"{cgroup}/io.pressure", os.O_RDONLY)
+        self._fd = _direct_file(f"{_FILES}/direct")
+        self._buffer = mmap.mmap(-1, _DIRECT_READ)
+
+    def __call__(self, word: str) -> int:
+        """Do "fill" or "stall"; the latter answers with its first stalled microsecond, or 0."""
+        return _fill() if word == "fill" else self._stall()
+
+    def _stall(self) -> int:
+        first_us, total_us = 0, some_total_us(self._pressure)
+        began_us = at = monotonic_us()
+        while (stamp_us := monotonic_us()) < began_us + _STALL_US:
+            at = (at + 1) % _DIRECT_MIB
+            os.preadv(self._fd, [self._buffer], at * _DIRECT_READ)
+            if not first_us and some_total_us(self._pressure) != total_us:
+                first_us = stamp_us
+        return first_us
+
+
+def _direct_file(path: str) -> int:
+    with open(path, "wb") as file:
+        file.writelines(os.urandom(_MIB) for _ in range(_DIRECT_MIB))
+        os.fsync(file.fileno())
+    return os.open(path, os.O_RDONLY | os.O_DIRECT)
+
+
+def _fill() -> int:
+    """Read a file of holes once: page cache without a disk.
+
+    It is cut first, which drops its pages and their shadows: what is read again is no refault, by
+    which the daemon would rightly slow down.
+    """
+    fd = os.open(f"{_FILES}/cold", os.O_RDWR | os.O_CREAT, 0o600)
+    os.ftruncate(fd, 0)
+    os.ftruncate(fd, _COLD_MIB * _MIB)
+    total = 0
+    while block := os.read(fd, 128 << 10):
+        total += len(block)
+    os.close(fd)
+    return total
+
+
+def _sibling(cgroup: str) -> Callable[[str], int]:
+    high = High(cgroup)
+    pressure = os.open(f"{cgroup}/memory.pressure", os.O_RDONLY)
+
+    def stall(_word: str) -> int:
+        toucher = Toucher(64)
+        deadline_us = monotonic_us() + _STALL_US
+        high.set("8M")
+        first_us = first_stalled_us(toucher, pressure, deadline_us) or 0
+        while monotonic_us() < deadline_us:
+            toucher.touch()
+        high.set("max")
+        return first_us
+
+    return stall
+
+
+class Lab:
+    """One daemon, its trace, the kernel's, and the two cgroups."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._settings = 0
+        self.work = Child(arguments.work, lambda: Work(arguments.work))
+        self.sibling = Child(arguments.sibling, lambda: _sibling(arguments.sibling))
+        self._tracing = Tracing()
+        self._follower = Follower(arguments.trace)
+
+    def interrupt(self, kind: str) -> dict[str, int] | None:
+        """One round; None when the eviction was not there to be interrupted."""
+        self.work.tell("fill")
+        self.work.answer()
+        if not self._wait_for_eviction():
+            return None
+        self._tracing.clear()
+        time.sleep(random.uniform(*_DELAY_S))  # noqa: S311  # no secret
+        before = self._follower.read()
+        if any(each["event"].get("outcome") in _STOPPED for each in before):
+            return None
+        stamp_us = _HAPPENINGS[kind](self)
+        time.sleep(_SETTLE_S)
+        if not stamp_us:
+            return None
+        return figures(self._follower.read(), self._tracing.seen(), stamp_us)
+
+    def _wait_for_eviction(self) -> bool:
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            entries = self._follower.read()
+            if entries and _evicts(entries[-1:]) and self._left() >= _LEAST_LEFT:
+                return True
+            time.sleep(_LOOK_S)
+        return False
+
+    def _left(self) -> int:
+        with open(f"{self._arguments.work}/memory.current") as file:
+            return int(file.read())
+
+    def settings_change(self) -> int:
+        """Other settings; answers with the moment of the signal."""
+        self._settings += 1
+        path = self._arguments.work.removeprefix("/sys/fs/cgroup")
+        with open(self._arguments.settings, "w") as file:
+            file.write(_SETTINGS.format(path=path, swappiness_max=50 + self._settings % 2))
+        stamp_us = monotonic_us()
+        os.kill(self._arguments.pid, signal.SIGHUP)
+        return stamp_us
+
+
+def _same(lab: Lab) -> int:
+    lab.work.tell("stall")
+    return lab.work.answer()
+
+
+def _in_sibling(lab: Lab) -> int:
+    lab.sibling.tell("stall")
+    return lab.sibling.answer()
+
+
+_HAPPENINGS: dict[str, Callable[[Lab], int]] = {
+    "same": _same,
+    "sibling": _in_sibling,
+    "settings": Lab.settings_change,
+}
+
+
+def _evicts(entries: Iterable[Entry]) -> bool:
+    return any(a["type"] == "Evict" for each in entries for a in each.get("actions", ()))
+
+
+def first_stop(entries: Iterable[Entry], since_us: int) -> Stop | None:
+    """The first write that was stopped, of those that ended since a moment."""
+    for each in entries:
+        event = each["event"]
+        if event["type"] == "BatchEnded" and event["ended_at"] >= since_us:
+            outcome = event["outcome"]
+            if outcome in _STOPPED:
+                return Stop(event["ended_at"], outcome == "broken_off")
+    return None
+
+
+def figures(entries: list[Entry], seen: list[Seen], stamp_us: int) -> dict[str, int] | None:
+    """What one interruption comes to; None when the eviction was over before it began.
+
+    `went_on_us` is there, and no latency, when a write ran after the stamp and none was stopped.
+    """
+    stop = first_stop(entries, stamp_us)
+    ends = [e["event"]["ended_at"] for e in entries if e["event"]["type"] == "BatchEnded"]
+    if stop is None:
+        last_us = max(ends, default=0)
+        return {"went_on_us": last_us - stamp_us} if last_us > stamp_us else None
+    if any(
+        each["event"].get("outcome") in _STOPPED for each in entries[: _until(entries, stamp_us)]
+    ):
+        return None  # something else stopped it first
+    told = {
+        "latency_us": stop.ended_us - stamp_us,
+        "broken_off": int(stop.broken_off),
+        "resumed": int(_evicts(e for e in entries if e["at"] > stop.ended_us)),
+        "pages": reclaimed_pages(seen, stamp_us, stop.ended_us),
+    }
+    kick = kick_in(seen, stamp_us, stop.ended_us)
+    if kick:
+        told["kicked_us"] = kick.at_us - stamp_us
+        told["pages_after_kick"] = reclaimed_pages(seen, kick.at_us, stop.ended_us)
+        if kick.woken_us:
+            told["wake_to_kick_us"] = kick.at_us - kick.woken_us
+    return told
+
+
+def _until(entries: list[Entry], stamp_us: int) -> int:
+    """How many entries come before the first write that ended since the stamp."""
+    for index, each in enumerate(entries):
+        if each["event"].get("ended_at", 0) >= stamp_us:
+            return index
+    return len(entries)
+
+
+def main() -> None:
+    """Go round the kinds until each has its number of interruptions, or too many failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", required=True, help="folder of the cgroup that is evicted")
+    parser.add_argument("--sibling", required=True, help="folder of another")
+    parser.add_argument("--trace", required=True, help="what `memreact run --trace` writes")
+    parser.add_argument("--settings", required=True, help="the daemon's file")
+    parser.add_argument("--pid", type=int, required=True, help="the daemon")
+    parser.add_argument("--rounds", type=int, default=50)
+    arguments = parser.parse_args()
+    lab = Lab(arguments)
+    say("ready")
+    lab.settings_change()
+    wanted = dict.fromkeys(_HAPPENINGS, arguments.rounds)
+    for _ in range(2 * arguments.rounds):
+        for kind in [kind for kind, left in wanted.items() if left]:
+            told = lab.interrupt(kind)
+            if told is None:
+                say("void")
+                continue
+            wanted[kind] -= 1
+            say(kind, **told)
+    say("over")
+
+
+if __name__ == "__main__":
+    main()
