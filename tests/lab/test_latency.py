@@ -55,6 +55,17 @@ def test_a_stop_is_the_first_write_broken_off_since_the_stamp() -> None:
     assert first_stop(entries, STAMP) == Stop(END, broken_off=False)
 
 
+def test_a_write_that_ended_by_itself_counts_only_if_a_pause_kept_the_next_away() -> None:
+    pause = {"verdict": "pause", "because": {"code": "guest_stall_over_limit"}}
+    paused = {"at": END, "event": {"type": "StallSeen"}, "actions": [], "decisions": [pause]}
+    assert first_stop([ended(STAMP + 5, "done"), paused], STAMP) == Stop(
+        STAMP + 5, broken_off=False
+    )
+    assert first_stop([ended(STAMP + 5, "done")], STAMP) is None
+    went_on = ended(STAMP + 5, "done") | {"actions": [{"type": "Evict"}]}
+    assert first_stop([went_on, paused], STAMP) is None
+
+
 def test_an_interruption_is_told_with_its_kick() -> None:
     told = figures([ended(END, "broken_off")], SEEN, STAMP)
     assert told == {

@@ -2,8 +2,9 @@
 
 Runs in the guest beside the installed daemon, whose trace it follows, so that no round waits for
 the host. Each round fills a cgroup with cold file cache, waits until the daemon evicts it with at
-least 256 MiB left, and a random moment later makes one of three things happen: an I/O stall in that
-very cgroup (direct reads), a memory stall in a sibling (memory.high), or other settings (SIGHUP).
+least 448 MiB left, and a random moment later makes one of three things happen: an I/O stall in that
+very cgroup (direct reads), a memory stall in a sibling (memory.high), or settings that leave the cgroup
+alone (SIGHUP).
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from lab.workloads.stall import High, Toucher, first_stalled_us, some_total_us
 __all__ = ["Stop", "first_stop"]
 
 _MIB = 1 << 20
-_COLD_MIB = 480
-_LEAST_LEFT = 256 * _MIB
+_COLD_MIB = 640
+_AHEAD = _MIB  # the kernel reads no more ahead at once
+_LEAST_LEFT = 448 * _MIB  # so that 256 MiB are left when the moment has come
 _DELAY_S = (0.010, 0.150)
 _STALL_US = 300_000
 _SETTLE_S = 0.3
@@ -36,6 +38,7 @@ _LOOK_S = 0.002
 _DIRECT_MIB = 16
 _DIRECT_READ = 1 << 20
 _FILES = "/var/cache"
+_STAYS_AWAY = ("pause", "rules", "hold", "stall_over_limit")
 _STOPPED = ("broken_off", "held_back")
 _SETTINGS = """\
 [memcg]
@@ -47,7 +50,7 @@ swappiness_max = {swappiness_max}
 
 [[memcg.cgroup]]
 path = "{path}"
-disabled = false
+disabled = {disabled}
 """
 
 Entry = dict[str, Any]
@@ -137,7 +140,7 @@ def _direct_file(path: str) -> int:
 
 
 def _fill() -> int:
-    """Read a file of holes once: page cache without a disk.
+    """Have a file of holes read ahead: clean page cache without a disk, that nobody touched.
 
     It is cut first, which drops its pages and their shadows: what is read again is no refault, by
     which the daemon would rightly slow down.
@@ -145,11 +148,10 @@ def _fill() -> int:
     fd = os.open(f"{_FILES}/cold", os.O_RDWR | os.O_CREAT, 0o600)
     os.ftruncate(fd, 0)
     os.ftruncate(fd, _COLD_MIB * _MIB)
-    total = 0
-    while block := os.read(fd, 128 << 10):
-        total += len(block)
+    for at in range(0, _COLD_MIB * _MIB, _AHEAD):
+        os.posix_fadvise(fd, at, _AHEAD, os.POSIX_FADV_WILLNEED)
     os.close(fd)
-    return total
+    return _COLD_MIB
 
 
 def _sibling(cgroup: str) -> Callable[[str], int]:
@@ -182,8 +184,10 @@ class Lab:
 
     def interrupt(self, kind: str) -> dict[str, int] | None:
         """One round; None when the eviction was not there to be interrupted."""
+        self.settle(disabled=True)  # filling takes longer than a period
         self.work.tell("fill")
         self.work.answer()
+        self.settle(disabled=False)
         if not self._wait_for_eviction():
             return None
         self._tracing.clear()
@@ -210,12 +214,16 @@ class Lab:
         with open(f"{self._arguments.work}/memory.current") as file:
             return int(file.read())
 
-    def settings_change(self) -> int:
-        """Other settings; answers with the moment of the signal."""
+    def settle(self, *, disabled: bool) -> int:
+        """Put other settings in force; answers with the moment of the signal."""
         self._settings += 1
-        path = self._arguments.work.removeprefix("/sys/fs/cgroup")
+        text = _SETTINGS.format(
+            path=self._arguments.work.removeprefix("/sys/fs/cgroup"),
+            disabled=str(disabled).lower(),
+            swappiness_max=50 + self._settings % 2,
+        )
         with open(self._arguments.settings, "w") as file:
-            file.write(_SETTINGS.format(path=path, swappiness_max=50 + self._settings % 2))
+            file.write(text)
         stamp_us = monotonic_us()
         os.kill(self._arguments.pid, signal.SIGHUP)
         return stamp_us
@@ -231,10 +239,14 @@ def _in_sibling(lab: Lab) -> int:
     return lab.sibling.answer()
 
 
+def _with_settings(lab: Lab) -> int:
+    return lab.settle(disabled=True)
+
+
 _HAPPENINGS: dict[str, Callable[[Lab], int]] = {
     "same": _same,
     "sibling": _in_sibling,
-    "settings": Lab.settings_change,
+    "settings": _with_settings,
 }
 
 
@@ -243,43 +255,30 @@ def _evicts(entries: Iterable[Entry]) -> bool:
 
 
 def first_stop(entries: Iterable[Entry], since_us: int) -> Stop | None:
-    """The first write that was stopped, of those that ended since a moment."""
+    """The first write that was stopped, of those that ended since a moment.
+
+    One that ended by itself counts when it was the last and a pause or other settings came before
+    its end was heard of: the stop found nothing left to break off.
+    """
+    last = None
     for each in entries:
         event = each["event"]
         if event["type"] == "BatchEnded" and event["ended_at"] >= since_us:
             outcome = event["outcome"]
             if outcome in _STOPPED:
                 return Stop(event["ended_at"], outcome == "broken_off")
-    return None
+            last = None if _evicts([each]) else Stop(event["ended_at"], broken_off=False)
+    return last if last and _let_go(entries, since_us) else None
 
 
-def figures(entries: list[Entry], seen: list[Seen], stamp_us: int) -> dict[str, int] | None:
-    """What one interruption comes to; None when the eviction was over before it began.
-
-    `went_on_us` is there, and no latency, when a write ran after the stamp and none was stopped.
-    """
-    stop = first_stop(entries, stamp_us)
-    ends = [e["event"]["ended_at"] for e in entries if e["event"]["type"] == "BatchEnded"]
-    if stop is None:
-        last_us = max(ends, default=0)
-        return {"went_on_us": last_us - stamp_us} if last_us > stamp_us else None
-    if any(
-        each["event"].get("outcome") in _STOPPED for each in entries[: _until(entries, stamp_us)]
-    ):
-        return None  # something else stopped it first
-    told = {
-        "latency_us": stop.ended_us - stamp_us,
-        "broken_off": int(stop.broken_off),
-        "resumed": int(_evicts(e for e in entries if e["at"] > stop.ended_us)),
-        "pages": reclaimed_pages(seen, stamp_us, stop.ended_us),
-    }
-    kick = kick_in(seen, stamp_us, stop.ended_us)
-    if kick:
-        told["kicked_us"] = kick.at_us - stamp_us
-        told["pages_after_kick"] = reclaimed_pages(seen, kick.at_us, stop.ended_us)
-        if kick.woken_us:
-            told["wake_to_kick_us"] = kick.at_us - kick.woken_us
-    return told
+def _let_go(entries: Iterable[Entry], since_us: int) -> bool:
+    """Whether it was decided to stay away, not just that nothing was left."""
+    return any(
+        each["at"] >= since_us
+        and (decision["verdict"] in _STAYS_AWAY or decision["because"]["code"] in _STAYS_AWAY)
+        for each in entries
+        for decision in each.get("decisions", ())
+    )
 
 
 def _until(entries: list[Entry], stamp_us: int) -> int:
@@ -302,13 +301,12 @@ def main() -> None:
     arguments = parser.parse_args()
     lab = Lab(arguments)
     say("ready")
-    lab.settings_change()
     wanted = dict.fromkeys(_HAPPENINGS, arguments.rounds)
     for _ in range(2 * arguments.rounds):
         for kind in [kind for kind, left in wanted.items() if left]:
             told = lab.interrupt(kind)
             if told is None:
-                say("void")
+                say("void", **{kind: 1})
                 continue
             wanted[kind] -= 1
             say(kind, **told)
