@@ -3,8 +3,8 @@
 Runs in the guest beside the installed daemon, whose trace it follows, so that no round waits for
 the host. Each round fills a cgroup with cold file cache, waits until the daemon evicts it with at
 least 448 MiB left, and a random moment later makes one of three things happen: an I/O stall in that
-very cgroup (direct reads), a memory stall in a sibling (memory.high), or settings that leave the cgroup
-alone (SIGHUP).
+very cgroup (direct reads), a memory stall in a sibling (memory.high), or settings that leave that
+cgroup alone (SIGHUP).
 """
 
 from __future__ import annotations
@@ -279,6 +279,33 @@ def _let_go(entries: Iterable[Entry], since_us: int) -> bool:
         for each in entries
         for decision in each.get("decisions", ())
     )
+
+
+def figures(entries: list[Entry], seen: list[Seen], stamp_us: int) -> dict[str, int] | None:
+    """What one interruption comes to; None when the eviction was over before it began.
+
+    `went_on_us` is there, and no latency, when a write ran after the stamp and none was stopped.
+    """
+    if any(e["event"].get("outcome") in _STOPPED for e in entries[: _until(entries, stamp_us)]):
+        return None  # something else stopped it first
+    stop = first_stop(entries, stamp_us)
+    if stop is None:
+        ends = [e["event"]["ended_at"] for e in entries if e["event"]["type"] == "BatchEnded"]
+        last_us = max(ends, default=0)
+        return {"went_on_us": last_us - stamp_us} if last_us > stamp_us else None
+    told = {
+        "latency_us": stop.ended_us - stamp_us,
+        "broken_off": int(stop.broken_off),
+        "resumed": int(_evicts(e for e in entries if e["at"] > stop.ended_us)),
+        "pages": reclaimed_pages(seen, stamp_us, stop.ended_us),
+    }
+    kick = kick_in(seen, stamp_us, stop.ended_us)
+    if kick:
+        told["kicked_us"] = kick.at_us - stamp_us
+        told["pages_after_kick"] = reclaimed_pages(seen, kick.at_us, stop.ended_us)
+        if kick.woken_us:
+            told["wake_to_kick_us"] = kick.at_us - kick.woken_us
+    return told
 
 
 def _until(entries: list[Entry], stamp_us: int) -> int:
