@@ -18,7 +18,8 @@ CODE := memreact kernelio schemas tools tests packaging
 # Builds of one commit are the same bytes, on whatever day.
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
-.PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check clean
+.PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
+	latency clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +74,10 @@ deb-check: deb ## the .debs, checked by lintian
 	@packaging/need lintian systemd
 	systemd-analyze security --offline=true --threshold=40 --no-pager packaging/memreact.service | tail -1
 	lintian --info --fail-on error,warning dist/*.deb 2>&1 | { grep -v 'root privileges' || true; }
+
+latency: .venv/.complete deb ## how long from a stall to the stop, in a real guest
+	$(LAB) setup
+	$(LAB) latency
 
 clean: ## remove what was built; .venv and the lab's images stay
 	rm -rf build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

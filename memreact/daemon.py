@@ -54,7 +54,7 @@ from memreact.telemetry.trace import Trace
 __all__ = ["Daemon", "run"]
 
 # The waiting thread needs the interpreter's lock: with Python's 5 ms it would wait that long.
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0001
 _TOLD = {"turn", "pause", "resume", "rules"}
 # The work of one turn must move on within this, or the watchdog is no longer fed.
 _STUCK_US = 300_000_000

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from kernelio.process import name_this_thread
+from kernelio.process import ask_for_short_slices, name_this_thread
 from kernelio.psi import Fired, TriggerSet
 from memreact.gate import Gate
 
@@ -53,6 +53,7 @@ class Waiter:
 
     def _run(self) -> None:
         name_this_thread(self._thread.name)
+        ask_for_short_slices()
         while not self._closing:
             fired = self._triggers.wait(_KICK_AGAIN_MS if self._gate.must_kick else None)
             stops = self._gate.stop_from_waiter() if _any_stall(fired) else 0

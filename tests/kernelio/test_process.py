@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kernelio.errors import MalformedReading, Vanished
 from kernelio.process import (
     MemoryCost,
+    ask_for_short_slices,
     cpu_us,
     has_capability,
     memory_cost,
@@ -204,3 +205,24 @@ def test_a_thread_is_shown_under_its_name() -> None:
     thread.start()
     thread.join()
     assert shown == ["memreact-waiter\n"]
+
+
+def test_a_thread_that_asks_for_short_slices_keeps_its_policy_and_niceness() -> None:
+    seen: list[tuple[bool, int, int]] = []
+
+    def asking() -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, 3)
+        took = ask_for_short_slices()
+        seen.append((took, os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)))
+
+    thread = threading.Thread(target=asking)
+    thread.start()
+    thread.join()
+    assert seen == [(True, os.SCHED_OTHER, 3)]
+
+
+def test_a_machine_whose_call_number_is_unknown_is_asked_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "vax")
+    assert ask_for_short_slices() is False

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from kernelio.mglru import parse_lru_gen
-from lab.latency_figures import Row, percentile, rows_of, table, verdicts
+from lab.latency_figures import Row, percentile, rows_of, table, verdicts, voids
 from lab.workload import Line
 from lab.workloads.ftrace import Kick, kick_in, parse_trace, reclaimed_pages
-from lab.workloads.interrupt import Stop, figures, first_stop
+from lab.workloads.interrupt import Stop, Void, figures, first_stop
 from lab.workloads.kick import generations_of
 
 # As a 6.12 kernel prints it, with trace_clock mono.
@@ -84,12 +86,14 @@ def test_an_eviction_that_nothing_stops_is_told_as_such() -> None:
 
 
 def test_an_eviction_that_was_over_before_the_stall_is_void() -> None:
-    assert figures([ended(STAMP - 1, "done")], SEEN, STAMP) is None
+    with pytest.raises(Void, match="over_before"):
+        figures([ended(STAMP - 1, "done")], SEEN, STAMP)
 
 
 def test_an_eviction_that_something_else_stopped_first_is_void() -> None:
     entries = [ended(STAMP - 1, "broken_off"), ended(END, "broken_off")]
-    assert figures(entries, SEEN, STAMP) is None
+    with pytest.raises(Void, match="stopped_by_another"):
+        figures(entries, SEEN, STAMP)
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
@@ -118,3 +122,9 @@ def test_what_missed_its_aim_or_never_stopped_is_said() -> None:
 
 def test_the_busy_loop_parses_as_many_cgroups_as_it_says() -> None:
     assert sum(1 for _ in parse_lru_gen(generations_of(50), "lru_gen")) == 50
+
+
+def test_repeated_rounds_are_counted_by_reason() -> None:
+    lines = [Line("void", n, {"same_no_stall": 1}) for n in range(2)]
+    assert voids(lines) == "rounds that were repeated: 2 same_no_stall"
+    assert voids([]) == "rounds that were repeated: none"

@@ -13,7 +13,7 @@ import msgspec
 
 from lab.errors import LabError
 from lab.guest import Guest
-from lab.latency_figures import Row, rows_of, table, verdicts
+from lab.latency_figures import Row, rows_of, table, verdicts, voids
 from lab.machine import MachineOptions
 from lab.workload import Cgroup, Line, Workload
 
@@ -43,7 +43,7 @@ def in_guest(package: Path | None, kernel: str, rounds: int) -> int:
         print(f"{guest.release}, {rounds} interruptions of each kind", flush=True)
         lines = _interruptions(guest, rounds)
         rows = rows_of(lines)
-        print(table(rows), flush=True)
+        print(voids(lines), flush=True)
         rows += _kicks(lambda words: guest.run(_in_lab(words), timeout_s=300).stdout)
     return _conclude(rows, rounds, under="tcg")
 

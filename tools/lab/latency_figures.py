@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from lab.workload import Line
 
-__all__ = ["Row", "percentile", "rows_of", "table", "verdicts"]
+__all__ = ["Row", "percentile", "rows_of", "table", "verdicts", "voids"]
 
 _KINDS = {
     "same": "stall in the same cgroup",
@@ -64,6 +65,13 @@ def _of_kind(kind: str, told: list[Line]) -> Iterator[Row]:
     yield Row(f"{_KINDS[kind]}: {_RESUMED}", resumed)
     went_on = tuple(int(e["went_on_us"]) for e in mine if "went_on_us" in e)
     yield Row(f"{_KINDS[kind]}: {_WENT_ON}", went_on)
+
+
+def voids(lines: Iterable[Line]) -> str:
+    """How many rounds told nothing and were repeated, and why, in a sentence."""
+    why = Counter(reason for line in lines if line.what == "void" for reason in line.figures)
+    counts = ", ".join(f"{count} {reason}" for reason, count in why.most_common())
+    return f"rounds that were repeated: {counts or 'none'}"
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -24,7 +24,7 @@ from lab.workloads.ftrace import Seen, Tracing, kick_in, reclaimed_pages
 from lab.workloads.lines import monotonic_us, say
 from lab.workloads.stall import High, Toucher, first_stalled_us, some_total_us
 
-__all__ = ["Stop", "first_stop"]
+__all__ = ["Stop", "Void", "figures", "first_stop"]
 
 _MIB = 1 << 20
 _COLD_MIB = 640
@@ -61,6 +61,10 @@ class Stop(NamedTuple):
 
     ended_us: int
     broken_off: bool
+
+
+class Void(Exception):  # noqa: N818  # no error: the round is tried again
+    """A round that says nothing about a stop."""
 
 
 class Follower:
@@ -182,23 +186,27 @@ class Lab:
         self._tracing = Tracing()
         self._follower = Follower(arguments.trace)
 
-    def interrupt(self, kind: str) -> dict[str, int] | None:
-        """One round; None when the eviction was not there to be interrupted."""
+    def interrupt(self, kind: str) -> dict[str, int]:
+        """One round.
+
+        Raises:
+            Void: The eviction was not there to be interrupted.
+        """
         self.settle(disabled=True)  # filling takes longer than a period
         self.work.tell("fill")
         self.work.answer()
         self.settle(disabled=False)
         if not self._wait_for_eviction():
-            return None
+            raise Void("no_eviction")
         self._tracing.clear()
         time.sleep(random.uniform(*_DELAY_S))  # noqa: S311  # no secret
         before = self._follower.read()
         if any(each["event"].get("outcome") in _STOPPED for each in before):
-            return None
+            raise Void("stopped_before")
         stamp_us = _HAPPENINGS[kind](self)
         time.sleep(_SETTLE_S)
         if not stamp_us:
-            return None
+            raise Void("no_stall")
         return figures(self._follower.read(), self._tracing.seen(), stamp_us)
 
     def _wait_for_eviction(self) -> bool:
@@ -281,18 +289,23 @@ def _let_go(entries: Iterable[Entry], since_us: int) -> bool:
     )
 
 
-def figures(entries: list[Entry], seen: list[Seen], stamp_us: int) -> dict[str, int] | None:
-    """What one interruption comes to; None when the eviction was over before it began.
+def figures(entries: list[Entry], seen: list[Seen], stamp_us: int) -> dict[str, int]:
+    """What one interruption comes to.
 
     `went_on_us` is there, and no latency, when a write ran after the stamp and none was stopped.
+
+    Raises:
+        Void: The eviction was over, or something else had stopped it, before the stamp.
     """
     if any(e["event"].get("outcome") in _STOPPED for e in entries[: _until(entries, stamp_us)]):
-        return None  # something else stopped it first
+        raise Void("stopped_by_another")
     stop = first_stop(entries, stamp_us)
     if stop is None:
         ends = [e["event"]["ended_at"] for e in entries if e["event"]["type"] == "BatchEnded"]
         last_us = max(ends, default=0)
-        return {"went_on_us": last_us - stamp_us} if last_us > stamp_us else None
+        if last_us <= stamp_us:
+            raise Void("over_before")
+        return {"went_on_us": last_us - stamp_us}
     told = {
         "latency_us": stop.ended_us - stamp_us,
         "broken_off": int(stop.broken_off),
@@ -329,11 +342,12 @@ def main() -> None:
     lab = Lab(arguments)
     say("ready")
     wanted = dict.fromkeys(_HAPPENINGS, arguments.rounds)
-    for _ in range(2 * arguments.rounds):
+    for _ in range(3 * arguments.rounds):
         for kind in [kind for kind, left in wanted.items() if left]:
-            told = lab.interrupt(kind)
-            if told is None:
-                say("void", **{kind: 1})
+            try:
+                told = lab.interrupt(kind)
+            except Void as void:
+                say("void", **{f"{kind}_{void}": 1})
                 continue
             wanted[kind] -= 1
             say(kind, **told)
