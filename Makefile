@@ -19,7 +19,7 @@ CODE := memreact kernelio schemas tools tests packaging
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 .PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
-	latency clean
+	demo latency clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ deb-check: deb ## the .debs, checked by lintian
 	@packaging/need lintian systemd
 	systemd-analyze security --offline=true --threshold=40 --no-pager packaging/memreact.service | tail -1
 	lintian --info --fail-on error,warning dist/*.deb 2>&1 | { grep -v 'root privileges' || true; }
+
+demo: .venv/.complete deb ## a real guest gives memory back while redis keeps its speed
+	@$(LAB) setup
+	$(LAB) demo
 
 latency: .venv/.complete deb ## how long from a stall to the stop, in a real guest
 	$(LAB) setup

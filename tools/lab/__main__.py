@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from lab.demo import demo
 from lab.errors import LabError
 from lab.guest import Guest
 from lab.host import cache_dir, install_missing, remove
@@ -53,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     recorder = commands.add_parser("record", help="record golden samples of kernel files")
     recorder.add_argument("--into", type=Path, default=_REPOSITORY / "tests" / "golden")
     recorder.set_defaults(command=_record)
+    show = commands.add_parser("demo", help="a guest gives memory back, redis keeps its speed")
+    show.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
+    show.add_argument("--plot", type=Path, default=_REPOSITORY / "build" / "demo.svg")
+    show.set_defaults(command=_demo)
     for command in (boot, shell, recorder):
         command.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
         command.add_argument("--memory", type=int, default=1024, metavar="MIB")
@@ -119,6 +124,17 @@ def _latency(arguments: argparse.Namespace) -> int:
     if arguments.native:
         return natively()
     return in_guest(arguments.deb, arguments.kernel, arguments.rounds)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    return demo(arguments.deb or _built_package(), arguments.plot)
+
+
+def _built_package() -> Path:
+    found = list((_REPOSITORY / "dist").glob("memreact_*.deb"))
+    if len(found) != 1:
+        raise LabError(f"run `make deb` first: dist has {[str(p) for p in found] or 'no package'}")
+    return found[0]
 
 
 def _clean(_arguments: argparse.Namespace) -> int:

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+
+from lab.demo_figures import (
+    Held,
+    Latency,
+    Moment,
+    Returned,
+    Stop,
+    Story,
+    decode_requests,
+    failures,
+    find_stop,
+    gib_minutes_saved,
+    latency,
+    table,
+)
+
+MIB = 1 << 20
+CALM = Latency(requests=800, p50_us=5_000, p99_us=20_000)
+SLOW = Latency(requests=800, p50_us=5_000, p99_us=31_001)
+BEFORE, AFTER = Moment(700 * MIB, 0, 0), Moment(430 * MIB, 130 * MIB, 40 * MIB)
+BACK = Returned(BEFORE, AFTER, 300 * MIB, 290 * MIB)
+GOOD = Story(BACK, 0.12, (CALM, CALM, CALM), CALM, CALM, Stop(25_000, "limit_hit", 5_000))
+
+
+def test_a_run_that_shows_everything_has_no_failures() -> None:
+    assert failures(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("story", "says"),
+    [
+        (replace(GOOD, returned=replace(BACK, cold_back_bytes=240 * MIB)), "only 80 % of the cold"),
+        (replace(GOOD, during=SLOW), "while memreact evicted"),
+        (replace(GOOD, after=SLOW), "afterwards"),
+        (replace(GOOD, stop=None), "no eviction was seen to stop"),
+    ],
+)
+def test_each_thing_that_is_not_shown_is_said(story: Story, says: str) -> None:
+    (sentence,) = failures(story)
+    assert says in sentence
+
+
+def test_what_zram_takes_is_taken_off_the_anonymous_memory() -> None:
+    assert BACK.anon_bytes == 90 * MIB
+
+
+def test_the_table_tells_every_figure() -> None:
+    told = table(GOOD)
+    for figure in ("700 MiB", "430 MiB", "290 MiB of 300 (97 %", "0.12 GiB", "25.0 ms (limit_hit"):
+        assert figure in told
+
+
+def test_a_stop_that_was_not_seen_is_told() -> None:
+    assert "not seen" in table(replace(GOOD, stop=None))
+
+
+def test_a_half_written_request_is_left_out() -> None:
+    whole = struct.pack("<QQ", 7, 8)
+    assert decode_requests(whole + whole[:9]) == [(7, 8)]
+
+
+def test_percentiles_are_those_of_the_span_alone() -> None:
+    requests = [(at, at * 10) for at in range(1, 201)]
+    assert latency(requests, 1, 101) == Latency(100, 500, 990)
+    with pytest.raises(ValueError, match="no request was due"):
+        latency(requests, 500, 600)
+
+
+def test_saved_is_the_area_below_the_first_figure() -> None:
+    held = [Held(0, 1 << 30), Held(60, 1 << 30), Held(60, 1 << 29), Held(180, 1 << 29)]
+    assert gib_minutes_saved(held) == pytest.approx(1.0)
+
+
+TRACE = b"""\
+{"at":100,"event":{"type":"BatchEnded","path":"/batch","ended_at":90}}
+{"at":220,"event":{"type":"BatchEnded","path":"/batch","ended_at":215},"decisions":[\
+{"verdict":"end","because":{"code":"%s","saw":{"evicted_pages":64}},"path":"/batch"}]}
+{"at":400,"event":{"type":"BatchEnded","path":"/batch","ended_at":390}}
+{"at":500,"ev"""
+
+
+def test_the_stop_is_the_end_of_the_write_that_was_under_way() -> None:
+    assert find_stop(TRACE % b"stall_over_limit", "/batch", 200) == Stop(15, "stall_over_limit", 64)
+
+
+@pytest.mark.parametrize(
+    ("code", "cgroup", "stalled_us"),
+    [
+        (b"cold_gone", "/batch", 200),
+        (b"stall_over_limit", "/other", 200),
+        (b"stall_over_limit", "/batch", 216),
+        (b"stall_over_limit", "/batch", 300),
+    ],
+)
+def test_another_end_is_no_stop(code: bytes, cgroup: str, stalled_us: int) -> None:
+    assert find_stop(TRACE % code, cgroup, stalled_us) is None
