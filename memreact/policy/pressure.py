@@ -7,6 +7,7 @@ from memreact.events import GuestPressure, Instant, PressureSample
 
 __all__ = [
     "BURST_STALL_US",
+    "BURST_TRIGGER_US",
     "BURST_WINDOW_US",
     "Samples",
     "Stall",
@@ -23,8 +24,11 @@ __all__ = [
 Samples = tuple[PressureSample, ...]
 """Readings while work runs, oldest first."""
 
-# The quick rung: what a person does not feel yet, in the shortest window that kernels take.
-BURST_STALL_US = 5_000
+# The quick rung. The kernel looks ten times in a window, so a short one is what makes it quick;
+# it fires on what is still below any limit, and the exact totals decide what follows.
+BURST_STALL_US = 2_000
+BURST_TRIGGER_US = 40_000
+# How long to stay away after a stall that was below the limit.
 BURST_WINDOW_US = 100_000
 _PPM = 1_000_000
 _MOST_SAMPLES = 256
@@ -40,7 +44,7 @@ def ladder(limit_ppm: int, window_us: int) -> tuple[Trigger, ...]:
     The first rung sees a burst at once, the second a slow growth over the whole window.
     """
     half = max(1, limit_ppm * window_us // _PPM // 2)
-    burst = Trigger(min(half, BURST_STALL_US), min(BURST_WINDOW_US, window_us))
+    burst = Trigger(min(half, BURST_STALL_US), min(BURST_TRIGGER_US, window_us))
     slow = Trigger(min(half, window_us), window_us)
     return (burst,) if burst == slow else (burst, slow)
 

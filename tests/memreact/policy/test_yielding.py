@@ -305,10 +305,10 @@ def test_each_file_is_armed_at_half_the_limit_with_a_quick_rung_below() -> None:
     guest.run_until_write("/shop")
     arms = {a.path: a.triggers for _, a in guest.actions if isinstance(a, Arm)}
     assert [(t.stall_us, t.window_us) for t in arms["/shop"]] == [
-        (5_000, 100_000),
+        (2_000, 40_000),
         (5_000, 1_000_000),
     ]
-    assert [(t.stall_us, t.window_us) for t in arms[""]] == [(5_000, 100_000), (50_000, 1_000_000)]
+    assert [(t.stall_us, t.window_us) for t in arms[""]] == [(2_000, 40_000), (50_000, 1_000_000)]
 
 
 def test_other_limits_are_armed_anew_in_mid_eviction() -> None:
