@@ -119,6 +119,7 @@ class Inspection(Struct, frozen=True):
     zram_stored_bytes: int = 0
     zram_used_bytes: int = 0
     folio_bytes: int = 4096
+    anon_folio_bytes: int = 0
     limit_bytes: int | None = None
     frozen: bool = False
     throttled_total: int = 0

@@ -78,7 +78,7 @@ def next_write(
     if isinstance(found, Because):
         return found
     share, most = found
-    pages = _pages(eviction, saw, rules, page_bytes)
+    pages = _pages(eviction, saw, rules, page_bytes, anon=share != FILE_ONLY)
     if isinstance(pages, Because):
         return pages
     return _write(eviction.candidate, share, min(pages, most), page_bytes)
@@ -171,13 +171,13 @@ def _reclaim_share(
 
 
 def _pages(
-    eviction: Eviction, saw: Inspection, rules: MemcgRules, page_bytes: int
+    eviction: Eviction, saw: Inspection, rules: MemcgRules, page_bytes: int, *, anon: bool
 ) -> int | Because:
     left = eviction.allowed_pages - eviction.evicted_pages
     if left <= 0:
         return _took_all(eviction)
     most = BATCH_BYTES if eviction.candidate.seq != RECLAIM_SEQ else RECLAIM_BATCH_BYTES
-    spare, guard = reclaimable_bytes(saw, rules)
+    spare, guard = reclaimable_bytes(saw, rules, anon=anon)
     if spare is None or guard is None:
         return min(left, most // page_bytes)
     if spare < min(LEAST_PAGES, left) * page_bytes:

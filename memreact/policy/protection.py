@@ -17,12 +17,20 @@ def floor_bytes(rules: MemcgRules, limit_bytes: int | None) -> int:
     return max(rules.floor_bytes, share)
 
 
-def reclaimable_bytes(saw: Inspection, rules: MemcgRules) -> tuple[int | None, Guard | None]:
+def reclaimable_bytes(
+    saw: Inspection, rules: MemcgRules, *, anon: bool = True
+) -> tuple[int | None, Guard | None]:
     """Bytes that may be asked for, and the guard that sets the bound; None where none does.
 
     For the memcg and each ancestor: current - asked - overshoot >= protected.
+
+    Args:
+        saw: The memcg.
+        rules: What holds for it.
+        anon: Whether anonymous folios may be taken, which can be larger than those of files.
     """
-    overshoot = BATCH_FOLIOS * saw.folio_bytes
+    largest = max(saw.folio_bytes, saw.anon_folio_bytes) if anon else saw.folio_bytes
+    overshoot = BATCH_FOLIOS * largest
     floor = floor_bytes(rules, saw.limit_bytes)
     least: tuple[int | None, Guard | None] = (None, None)
     for at, guard in enumerate(saw.guards):

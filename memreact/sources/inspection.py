@@ -48,7 +48,8 @@ def inspect(layout: Layout, own_path: str, path: str, folios: Folios) -> Inspect
         swap_free_bytes=_swap_free(layout, path),
         zram_stored_bytes=stored,
         zram_used_bytes=used,
-        folio_bytes=_folio_bytes(stat, folios),
+        folio_bytes=_file_folio_bytes(stat, folios),
+        anon_folio_bytes=_anon_folio_bytes(stat, folios),
         limit_bytes=memcg.read_limits(directory).max_bytes if path != "/" else None,
         frozen=state.frozen,
         throttled_total=0 if events is None else events.high + events.max,
@@ -91,6 +92,11 @@ def _zram(layout: Layout) -> tuple[int, int]:
     return sum(use.original_bytes for use in uses), sum(use.used_bytes for use in uses)
 
 
-def _folio_bytes(stat: memcg.MemoryStat, folios: Folios) -> int:
-    huge = stat.anon_thp_bytes or stat.file_thp_bytes or stat.shmem_thp_bytes
-    return max(folios.file_bytes, folios.anon_bytes, folios.huge_bytes if huge else 0)
+def _file_folio_bytes(stat: memcg.MemoryStat, folios: Folios) -> int:
+    return max(folios.file_bytes, folios.huge_bytes if stat.file_thp_bytes else 0)
+
+
+def _anon_folio_bytes(stat: memcg.MemoryStat, folios: Folios) -> int:
+    """Of what needs swap to go: anonymous memory, and shared memory with it."""
+    huge = stat.anon_thp_bytes or stat.shmem_thp_bytes
+    return max(folios.anon_bytes, folios.huge_bytes if huge else 0)

@@ -26,9 +26,9 @@ def events_text(*, populated: bool = True, frozen: bool = False) -> str:
 
 def stat(**values: int) -> str:
     """memory.stat with these values, and 0 for the rest."""
-    keys = ("anon", "file", "file_dirty", "file_writeback", "unevictable", "anon_thp", "pgsteal")
-    refaults = ("workingset_refault_anon", "workingset_refault_file")
-    return "".join(f"{key} {values.get(key, 0)}\n" for key in (*keys, *refaults))
+    keys = ("anon", "file", "file_dirty", "file_writeback", "unevictable", "anon_thp", "file_thp")
+    counters = ("pgsteal", "workingset_refault_anon", "workingset_refault_file")
+    return "".join(f"{key} {values.get(key, 0)}\n" for key in (*keys, *counters))
 
 
 def shows_stall(guest: FakeGuest, path: str, memory_us: int, io_us: int = 0) -> None:

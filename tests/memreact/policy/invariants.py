@@ -113,19 +113,21 @@ class Watched:
         assert not saw.frozen
         asked_bytes = write.pages * guest.page_bytes
         assert 0 < asked_bytes <= MOST_BYTES
-        spare, _ = reclaimable_bytes(saw, mine)
+        anon = write.swappiness != 0
+        spare, _ = reclaimable_bytes(saw, mine, anon=anon)
         assert spare is None or asked_bytes <= spare, "protection is a promise"
-        self._check_kept(saw, mine.floor_bytes, asked_bytes)
+        self._check_kept(saw, mine.floor_bytes, asked_bytes, anon=anon)
         view = state.memcgs[write.path].view
         if isinstance(write, Evict) and view is not None:
             generations = next(n.generations for n in view.nodes if n.node == node)
             assert write.seq <= generations[-1].seq - 2, "the two youngest are never asked for"
             assert write.swappiness == 0 or mine.swap
 
-    def _check_kept(self, saw: object, floor: int, asked_bytes: int) -> None:
+    def _check_kept(self, saw: object, floor: int, asked_bytes: int, *, anon: bool) -> None:
         """The promise once more, in its own words."""
         guards = saw.guards  # type: ignore[attr-defined]
-        overshoot = 64 * saw.folio_bytes  # type: ignore[attr-defined]
+        largest = max(saw.folio_bytes, saw.anon_folio_bytes if anon else 0)  # type: ignore[attr-defined]
+        overshoot = 64 * largest
         for at, guard in enumerate(guards):
             kept = max(guard.protected_bytes, floor if at == 0 else 0)
             assert not kept or guard.current_bytes - asked_bytes - overshoot >= kept

@@ -77,3 +77,9 @@ def test_taking_all_that_may_go_keeps_every_promise(
     if spare:
         for current, kept in guards:
             assert not kept or current - spare - 64 * folio_bytes >= kept
+
+
+def test_huge_anonymous_folios_keep_nothing_back_from_a_write_to_files_alone() -> None:
+    saw = inspection(guards=(Guard("/a", 200 * MB, 100 * MB),), anon_folio_bytes=2 * MB)
+    assert reclaimable_bytes(saw, BASE)[0] == 0
+    assert reclaimable_bytes(saw, BASE, anon=False)[0] == 100 * MB - OVERSHOOT

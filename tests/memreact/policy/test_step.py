@@ -256,6 +256,7 @@ class AnyEvents(RuleBasedStateMachine):
             dirty_bytes=data.draw(_bytes),
             swap_free_bytes=data.draw(_bytes),
             folio_bytes=data.draw(st.sampled_from([4096, 2 * MB])),
+            anon_folio_bytes=data.draw(st.sampled_from([4096, 2 * MB])),
             frozen=data.draw(st.integers(0, 9)) == 0,
             throttled_total=int(data.draw(st.integers(0, 9)) == 0),
             oom_total=int(data.draw(st.integers(0, 9)) == 0),

@@ -100,8 +100,11 @@ def test_zram_counts_only_where_all_swap_is_zram(swapping: FakeGuest) -> None:
 def test_the_largest_folio_is_a_huge_one_only_where_there_are_some(swapping: FakeGuest) -> None:
     shows_memcg(swapping, "/a", memory_stat=stat())
     shows_memcg(swapping, "/b", memory_stat=stat(anon_thp=2 << 20))
-    assert inspect(swapping.layout, "/", "/a", FOLIOS).folio_bytes == 8192
-    assert inspect(swapping.layout, "/", "/b", FOLIOS).folio_bytes == 2 << 20
+    shows_memcg(swapping, "/c", memory_stat=stat(file_thp=2 << 20))
+    found = [inspect(swapping.layout, "/", path, FOLIOS) for path in ("/a", "/b", "/c")]
+    assert [saw.folio_bytes for saw in found] == [FOLIOS.file_bytes, FOLIOS.file_bytes, 2 << 20]
+    small = FOLIOS.anon_bytes
+    assert [saw.anon_folio_bytes for saw in found] == [small, 2 << 20, small]
 
 
 def test_the_root_has_no_limits_no_events_and_no_guard(swapping: FakeGuest) -> None:
