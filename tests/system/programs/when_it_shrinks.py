@@ -1,0 +1,69 @@
+"""Wait until a cgroup's cached files begin to go, then do one thing to it: DIRECTORY WHAT WORDS...
+
+`kill SIGNAL PID` sends a signal, `write FILE VALUE` writes a file of the cgroup, `remove` kills
+what is in it and removes it. Prints the cgroup's file bytes before, then, and a moment after.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from kernelio import memcg
+from kernelio.errors import Vanished
+
+_BEGUN_BYTES = 8 << 20
+_SETTLED_S = 0.5
+
+
+def main(directory: str, what: str, words: list[str]) -> None:
+    """Wait, act, and tell."""
+    before = file_bytes(directory)
+    with open("/run/watching", "w"):
+        pass
+    while (then := file_bytes(directory)) > before - _BEGUN_BYTES:
+        pass
+    ACTIONS[what](directory, *words)
+    time.sleep(_SETTLED_S)
+    answer = {"before_bytes": before, "then_bytes": then, "after_bytes": file_bytes(directory)}
+    sys.stdout.write(msgspec.json.encode(answer).decode())
+
+
+def file_bytes(directory: str) -> int:
+    """File bytes of the cgroup; 0 once it is gone."""
+    try:
+        return memcg.read_memory_stat(directory).file_bytes
+    except Vanished:
+        return 0
+
+
+def kill(_directory: str, number: str, pid: str) -> None:
+    """Send a signal."""
+    os.kill(int(pid), int(number))
+
+
+def write(directory: str, name: str, value: str) -> None:
+    """Write a file of the cgroup."""
+    with open(f"{directory}/{name}", "w") as file:
+        file.write(value)
+
+
+def remove(directory: str) -> None:
+    """Kill what is in it and remove it as soon as it is empty."""
+    write(directory, "cgroup.kill", "1")
+    while True:
+        try:
+            os.rmdir(directory)
+        except OSError:  # not empty yet
+            time.sleep(0.001)
+        else:
+            return
+
+
+ACTIONS: dict[str, Callable[..., None]] = {"kill": kill, "write": write, "remove": remove}
+
+main(sys.argv[1], sys.argv[2], sys.argv[3:])

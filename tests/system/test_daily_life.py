@@ -1,0 +1,148 @@
+"""What may happen to an eviction that is under way: ends, kills, stalls, freezes, removals."""
+
+from __future__ import annotations
+
+import signal
+
+import msgspec
+import pytest
+
+from lab.agent import Running
+from lab.guest import Guest
+from lab.workload import Cgroup, Workload
+from tests.system.conftest import Decoded, Programs
+from tests.system.service import Service, batches, codes, turns
+
+COLD_MIB = "400"
+SETTINGS = "[memcg]\nperiod_secs = 4\n[log]\nlevel = 'debug'\n"
+CHURN_PER_S, CHURN_S = 100, 10
+
+
+@pytest.fixture(scope="module")
+def service(debian: Guest) -> Service:
+    """The service of that guest, stopped."""
+    return Service(debian)
+
+
+class Watched:
+    """A cgroup with much cold memory, and a program that acts as soon as it begins to go.
+
+    Args:
+        programs: Of the guest.
+        cgroup: The cgroup.
+    """
+
+    def __init__(self, programs: Programs, cgroup: Cgroup) -> None:
+        self._programs = programs
+        self._cgroup = cgroup
+        self._acting: Running | None = None
+        Workload(cgroup, "cold_files", COLD_MIB)
+
+    def then(self, *words: str) -> None:
+        """What to do then."""
+        self._acting = self._programs.start("when_it_shrinks", self._cgroup.folder, *words)
+        guest = self._programs.guest
+        guest.run("until [ -e /run/watching ]; do sleep 0.05; done; rm /run/watching")
+
+    def told(self) -> dict[str, int]:
+        """Its file bytes before, then and after."""
+        assert self._acting is not None
+        return msgspec.json.decode(self._acting.wait(90).stdout, type=dict[str, int])
+
+
+@pytest.fixture
+def watched(programs: Programs, cgroup: Cgroup) -> Watched:
+    """That cgroup, its memory read once."""
+    return Watched(programs, cgroup)
+
+
+def test_killed_in_mid_eviction_it_is_started_again_and_goes_on(
+    service: Service, watched: Watched, cgroup: Cgroup
+) -> None:
+    service.start(SETTINGS)
+    killed = service.pid
+    watched.then("kill", str(int(signal.SIGKILL)), str(killed))
+    told = watched.told()
+    assert 0 < told["after_bytes"] < told["before_bytes"]
+    before = len(turns(service.trace()))
+    service.wait_turns(before + 4)
+    assert service.shown("NRestarts") == "1"
+    assert service.pid not in {0, killed}
+    assert service.guest.run("systemctl is-system-running").stdout == "running\n"
+    assert cgroup.number("memory.stat", "file") < told["before_bytes"] // 10
+
+
+def test_ended_in_mid_eviction_it_is_over_before_systemd_gives_up(
+    service: Service, watched: Watched
+) -> None:
+    service.start(SETTINGS)
+    watched.then("kill", str(int(signal.SIGTERM)), str(service.pid))
+    told = watched.told()
+    service.guest.run("while systemctl is-active -q memreact; do sleep 0.1; done")
+    assert (service.shown("ActiveState"), service.shown("Result")) == ("inactive", "success")
+    assert told["after_bytes"] > told["before_bytes"] // 10
+
+
+@pytest.mark.parametrize("where", ["/test.slice/one", "/test.slice/other"])
+def test_a_stall_breaks_the_eviction_off_wherever_it_is(
+    service: Service, watched: Watched, cgroup: Cgroup, where: str
+) -> None:
+    stalled = cgroup if where == cgroup.path else Cgroup(service.guest, where)
+    stall = Workload(stalled, "stall", stalled.folder)
+    service.start(SETTINGS)
+    watched.then("kill", str(int(signal.SIGUSR1)), str(stall.pid))
+    watched.told()
+    stall.wait_for("over")
+    trace = service.trace()
+    service.stop()
+    if stalled is not cgroup:
+        stalled.remove()
+    assert "broken_off" in {one.outcome for one in batches(trace, cgroup.path)}
+    wanted = {"stall_over_limit", "guest_stall_over_limit", "limit_hit"}
+    assert wanted & set(codes(trace))
+
+
+def test_a_cgroup_that_is_frozen_in_mid_eviction_is_left_alone(
+    service: Service, watched: Watched, cgroup: Cgroup
+) -> None:
+    service.start(SETTINGS)
+    watched.then("write", "cgroup.freeze", "1")
+    told = watched.told()
+    trace = service.wait_turns(len(turns(service.trace())) + 2)
+    service.stop()
+    left = cgroup.number("memory.stat", "file")
+    cgroup.set("cgroup.freeze", 0)
+    assert "frozen" in codes(trace, cgroup.path)
+    assert left > told["before_bytes"] // 10
+    assert left >= told["after_bytes"] - (1 << 20)
+
+
+def test_a_cgroup_removed_in_mid_eviction_and_made_again_is_evicted_again(
+    service: Service, watched: Watched, cgroup: Cgroup
+) -> None:
+    service.start(SETTINGS)
+    first = service.pid
+    watched.then("remove")
+    watched.told()
+    again = Cgroup(service.guest, cgroup.path)
+    Workload(again, "cold_files", "100")
+    before = again.number("memory.stat", "file")
+    service.wait_turns(len(turns(service.trace())) + 6)
+    left = again.number("memory.stat", "file")
+    assert service.pid == first
+    service.stop()
+    assert left < before // 10
+
+
+def test_cgroups_that_come_and_go_by_the_hundred_leave_nothing_open(
+    service: Service, programs: Programs, cgroup: Cgroup
+) -> None:
+    service.start("[memcg]\nperiod_secs = 1\n")
+    service.wait_turns(2)
+    first, fds = service.pid, service.open_fds()
+    told: Decoded = programs.run("churn", cgroup.folder, str(CHURN_PER_S), str(CHURN_S))
+    service.wait_turns(len(turns(service.trace())) + 2)
+    assert told["made"] == CHURN_PER_S * CHURN_S
+    assert service.pid == first
+    assert service.open_fds() <= fds + 2  # a turn at work may have its own
+    service.stop()
