@@ -64,7 +64,9 @@ wheel-check: wheel ## the wheel installed and run in a fresh .venv
 	build/wheel-venv/bin/python $(PIP) install --constraint requirements-dev.txt dist/memreact-*.whl
 	cd build && wheel-venv/bin/memreact --version
 	cd build && : >empty.toml && wheel-venv/bin/memreact check empty.toml
-	cd build && wheel-venv/bin/memreact unit --print | diff - ../packaging/memreact.service
+	cd build && for unit in memreact.service memreact-put-back.service; do \
+		wheel-venv/bin/memreact unit --print $$unit \
+			| sed "s,=$$PWD/wheel-venv/bin/,=/usr/bin/," | diff - ../packaging/$$unit; done
 
 deb: wheel ## dist/memreact_*.deb
 	@rm -f dist/*.deb

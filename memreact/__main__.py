@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from memreact import __version__
+from memreact.unit import COMMAND, UNITS, unit_text
 
 __all__ = ["main"]
 
 _DONE, _COULD_NOT, _MISUSED = 0, 1, 2
+_UNIT = f"{' or '.join(UNITS)}; the first unless named"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,8 +39,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--all", action="store_true", help="the defaults too")
     doctor = commands.add_parser("doctor", help="what this guest can do, and what is missing")
     doctor.add_argument("--json", action="store_true", help="for programs")
-    unit = commands.add_parser("unit", help="the systemd unit")
-    unit.add_argument("--print", action="store_true", required=True, help="print it")
+    unit = commands.add_parser("unit", help="the systemd units, for this installation")
+    unit.add_argument("--print", action="store_true", required=True, help="print one")
+    unit.add_argument(
+        "name", nargs="?", choices=UNITS, default=UNITS[0], metavar="NAME", help=_UNIT
+    )
     commands.add_parser("put-back", help="restore what was switched on (for the unit)")
     return parser
 
@@ -79,11 +84,15 @@ def _doctor(asked: argparse.Namespace) -> int:
     return _DONE
 
 
-def _unit(_asked: argparse.Namespace) -> int:
-    from memreact.unit import unit_text  # noqa: PLC0415
-
-    sys.stdout.write(unit_text())
+def _unit(asked: argparse.Namespace) -> int:
+    sys.stdout.write(unit_text(asked.name, _own_command()))
     return _DONE
+
+
+def _own_command() -> str:
+    """Where this command lies: a wheel's is not where the Debian package has it."""
+    called = os.path.abspath(sys.argv[0])
+    return called if os.path.basename(called) == "memreact" else COMMAND
 
 
 def _put_back(_asked: argparse.Namespace) -> int:

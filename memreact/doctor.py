@@ -417,7 +417,7 @@ def _heading(can: Capabilities, version: str) -> str:
 
 
 def _verdict(report: Report) -> list[str]:
-    work = "would work here" if report.idle_because is None else "would stay idle here"
+    work = "can work here" if report.idle_because is None else "stays idle here"
     why = f": {report.idle_because}." if report.idle_because else "."
     host = "can go back" if report.reaches_host else "cannot go back"
     return [f"memreact {work}{why}", f"Freed memory {host} to the host."]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["UNITS", "unit_text"]
+__all__ = ["COMMAND", "UNITS", "unit_text"]
 
 UNITS = ("memreact.service", "memreact-put-back.service")
+COMMAND = "/usr/bin/memreact"
+"""Where the Debian package has the command, and what the files say."""
 
 
-def unit_text(name: str = UNITS[0]) -> str:
+def unit_text(name: str = UNITS[0], command: str = COMMAND) -> str:
     """Return a unit file, of a wheel, a Debian package or a checkout alike.
 
     Args:
         name: One of `UNITS`: the daemon, or what puts back its changes after its final stop.
+        command: The absolute path of `memreact` in this installation.
 
     Raises:
         FileNotFoundError: This installation carries no units.
@@ -22,4 +25,4 @@ def unit_text(name: str = UNITS[0]) -> str:
     installed = os.path.join(package, name)
     checkout = os.path.join(os.path.dirname(package), "packaging", name)
     with open(installed if os.path.exists(installed) else checkout, encoding="utf-8") as unit:
-        return unit.read()
+        return unit.read().replace(f"={COMMAND} ", f"={command} ")

@@ -120,7 +120,7 @@ def test_an_empty_guest_is_examined_without_an_error(guest: FakeGuest) -> None:
     assert _finding(guest, "evict it").status == "missing"
     assert not report.reaches_host
     assert report.idle_because == "there is no cgroup v2 memory controller"
-    assert "memreact would stay idle here" in render(report)
+    assert "memreact stays idle here" in render(report)
 
 
 @pytest.mark.parametrize(

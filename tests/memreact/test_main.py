@@ -115,6 +115,19 @@ def test_unit_prints_the_unit(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ExecStart=" in said
 
 
+def test_unit_prints_the_other_unit_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["unit", "--print", "memreact-put-back.service"]) == 0
+    assert "ExecStop=/usr/bin/memreact put-back\n" in capsys.readouterr().out
+
+
+def test_unit_names_the_command_where_it_lies(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/opt/memreact/bin/memreact"])
+    assert main(["unit", "--print"]) == 0
+    assert "ExecStart=/opt/memreact/bin/memreact run\n" in capsys.readouterr().out
+
+
 def test_unit_wants_to_be_told_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["unit"])

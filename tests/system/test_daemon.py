@@ -30,7 +30,7 @@ def test_installing_the_package_starts_the_service(installed: Guest) -> None:
 
 def test_doctor_finds_all_that_eviction_and_return_need(installed: Guest) -> None:
     table = installed.run("memreact doctor").stdout
-    assert "memreact would work here." in table
+    assert "memreact can work here." in table
     assert "Freed memory can go back to the host." in table
 
 
