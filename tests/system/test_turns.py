@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from lab.guest import Guest
@@ -10,6 +12,7 @@ from tests.system.service import RecordProperty, Service, batches, surveys, turn
 
 MIB = 1 << 20
 PERIODS = 6
+ALONE_S = 20  # the sibling's own noise
 SETTINGS = "[memcg]\nperiod_secs = 5\n[log]\nlevel = 'debug'\n"
 TREE = 500
 
@@ -42,11 +45,16 @@ def test_a_sibling_that_always_waits_a_little_for_its_disk_does_not_keep_memory_
     steady = Workload(sibling, "steady_io", "--percent", "4")
     Workload(cgroup, "cold_files", "200")
     before = cgroup.number("memory.stat", "file")
+    time.sleep(ALONE_S)
+    alone = len(steady.lines())
     service.start(SETTINGS)
     service.wait_turns(PERIODS)
     service.stop()
-    seconds = [line for line in steady.lines() if line.what == "second"]
-    stalls = sorted(line.figures["stall_percent"] for line in seconds)
+    seconds = steady.lines()
+    for name, span in (("alone", seconds[:alone]), ("beside memreact", seconds[alone:])):
+        reads = sorted(line.figures["reads"] for line in span if line.what == "second")
+        record_property(f"reads a second of the sibling, {name}", reads)
+    stalls = sorted(line.figures["stall_percent"] for line in seconds if line.what == "second")
     record_property("percent of each second that the sibling stalled", stalls)
     sibling.remove()
     assert stalls[len(stalls) // 2] > 1  # it did stall, as real kernels count it
