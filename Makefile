@@ -41,14 +41,14 @@ lint: .venv/.complete ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/mypy tests packaging
 	$(BIN)/lint-imports --no-logo
 
-unit: .venv/.complete ## unit tests on the newest versions, with coverage
-	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run $(PYTEST) $(TWO_CORES)
-	@$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --skip-covered --skip-empty
+unit: .venv/.complete ## unit tests on the newest versions
+	$(BIN)/python $(PYTEST) $(TWO_CORES)
 
-floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13
-	build/floor-venv/bin/python $(PYTEST) $(TWO_CORES) -p no:cacheprovider
+floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13, with coverage
+	@rm -f .coverage .coverage.*
+	build/floor-venv/bin/coverage run $(PYTEST) $(TWO_CORES) -p no:cacheprovider
+	@build/floor-venv/bin/coverage combine --quiet
+	build/floor-venv/bin/coverage report --skip-covered --skip-empty
 
 system: .venv/.complete deb ## tests in a real guest under QEMU
 	$(LAB) setup
