@@ -1,0 +1,1 @@
+"""`memreact-host`: what runs beside the virtual machines, not in them."""
