@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.guest import Guest
-from lab.kernels import KERNELS
+from lab.kernels import DEFAULT_KERNEL, KERNELS
 from lab.machine import MachineOptions
 
 ENABLED = "/sys/kernel/mm/lru_gen/enabled"
@@ -36,10 +36,33 @@ def test_doctor_finds_all_that_eviction_and_return_need(installed: Guest) -> Non
 
 def test_a_stop_is_clean_and_puts_back_what_was_switched_on(installed: Guest) -> None:
     installed.run("systemctl stop memreact.service")
-    # systemd lets the unit that puts back go by itself, once nobody needs it any more.
-    gone = '[ "$(systemctl is-active memreact-put-back.service)" = inactive ]'
-    installed.run(f"timeout 30 sh -c 'until {gone}; do sleep 0.2; done'")
+    _wait_put_back(installed)
     result = installed.run("systemctl show -p Result -p ExecMainStatus --value memreact").stdout
     assert result.split() == ["success", "0"]
-    golden = BOOTED_WITH / installed.options.kernel / ENABLED.lstrip("/")
-    assert installed.run(["cat", ENABLED]).stdout == golden.read_text()
+    assert installed.run(["cat", ENABLED]).stdout == _booted_with(installed)
+
+
+@pytest.mark.parametrize("installed", [DEFAULT_KERNEL], indirect=True)
+def test_a_restart_and_a_crash_put_nothing_back_and_a_removal_does(installed: Guest) -> None:
+    installed.run("systemctl restart memreact.service")
+    assert installed.run(["cat", ENABLED]).stdout == "0x0007\n"
+    crashed = installed.run("systemctl show -p MainPID --value memreact").stdout.strip()
+    again = '[ "$(systemctl show -p NRestarts --value memreact)" = 1 ]'
+    active = "systemctl is-active -q memreact.service"
+    installed.run(
+        f"kill -KILL {crashed}; timeout 60 sh -c 'until {again} && {active}; do sleep 0.2; done'"
+    )
+    assert installed.run(["cat", ENABLED]).stdout == "0x0007\n"
+    installed.run("apt-get -y remove memreact", timeout_s=120)
+    _wait_put_back(installed)
+    assert installed.run(["cat", ENABLED]).stdout == _booted_with(installed)
+
+
+def _wait_put_back(installed: Guest) -> None:
+    """Let systemd end the unit that puts back, as it does once nobody needs it any more."""
+    gone = '[ "$(systemctl is-active memreact-put-back.service)" = inactive ]'
+    installed.run(f"timeout 30 sh -c 'until {gone}; do sleep 0.2; done'")
+
+
+def _booted_with(installed: Guest) -> str:
+    return (BOOTED_WITH / installed.options.kernel / ENABLED.lstrip("/")).read_text()

@@ -1,4 +1,4 @@
-"""The lab's command line: `python -m lab setup | boot | sh | latency | record | clean`."""
+"""The lab's command line: `python -m lab setup | boot | sh | latency | stalls | record | clean`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lab.kernels import DEFAULT_KERNEL, KERNELS
 from lab.latency import in_guest, natively
 from lab.machine import MachineOptions
 from lab.record import record
+from lab.stalls import stalls
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _FIGURE_EVERY_S = 5.0
@@ -51,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
     latency.add_argument("--rounds", type=int, default=50, help="interruptions of each kind")
     latency.add_argument("--native", action="store_true", help="wake to kick here, without a guest")
+    ordinary = commands.add_parser("stalls", help="what a guest stalls while it does this and that")
+    ordinary.set_defaults(command=lambda _arguments: stalls())
     recorder = commands.add_parser("record", help="record golden samples of kernel files")
     recorder.add_argument("--into", type=Path, default=_REPOSITORY / "tests" / "golden")
     recorder.set_defaults(command=_record)
