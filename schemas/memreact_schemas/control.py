@@ -1,0 +1,397 @@
+"""What is said on io.memreact: each call, its answer, and each error.
+
+The interface in Varlink's own language, io.memreact.varlink beside this file, is written from these
+structs by `memreact_schemas.idl`. Varlink has no unions, so two things differ from settings files:
+`compact.compact_order` is text here ("auto" or digits; a number is taken too), and the values
+before and after a change are JSON in text. A key that a table does not say is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple, TypeAlias
+
+from msgspec import Meta, Struct, to_builtins
+
+from memreact_schemas import doctor
+from memreact_schemas.config import CgroupEntry, Config, LogLevel, Node
+
+__all__ = [
+    "ERRORS",
+    "HOLD_SECONDS_MAX",
+    "INTERFACE",
+    "METHODS",
+    "PORT",
+    "SOCKET",
+    "AddRule",
+    "Changed",
+    "ChangedKey",
+    "DeleteRule",
+    "Doctor",
+    "DropPushed",
+    "GetDoctor",
+    "GetSettings",
+    "GetStatus",
+    "Method",
+    "NoSuchRule",
+    "NotPossible",
+    "Nothing",
+    "PatchSettings",
+    "Pause",
+    "Paused",
+    "Problem",
+    "Resume",
+    "RevisionConflict",
+    "RuleExists",
+    "RuleTable",
+    "RunNow",
+    "SetLogLevel",
+    "SetRule",
+    "SettingsInForce",
+    "SettingsRefused",
+    "SettingsTables",
+    "StatusAnswer",
+    "Watch",
+    "WatchItem",
+    "tables_from_wire",
+    "tables_to_wire",
+]
+
+INTERFACE = "io.memreact"
+SOCKET = "/run/memreact/io.memreact"
+PORT = 1050
+HOLD_SECONDS_MAX = 86_400  # a day: a pause always ends
+
+_DIGITS_MAX = 20
+
+SettingsTables: TypeAlias = Annotated[dict[str, object], Meta(extra={"of": Config})]
+"""Tables of settings by their names; checked by whoever merges them, who can say more."""
+
+RuleTable: TypeAlias = Annotated[dict[str, object], Meta(extra={"of": CgroupEntry})]
+"""One `[[memcg.cgroup]]`; checked by whoever merges it."""
+
+_Rev: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class _Call(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A call: a parameter that is misspelt is refused."""
+
+
+class _Answer(Struct, frozen=True, kw_only=True):
+    """An answer or an error: a client does not mind what a later service adds."""
+
+
+class _Change(_Call, frozen=True, kw_only=True):
+    """A change of settings.
+
+    Args:
+        expected_revision: Refuse unless this is in force.
+        dry_run: Answer as if, and change nothing.
+    """
+
+    expected_revision: _Rev | None = None
+    dry_run: bool | None = None
+
+
+class GetSettings(_Call, frozen=True, kw_only=True):
+    """Ask for the settings in force, and where each value comes from."""
+
+
+class Problem(_Answer, frozen=True, kw_only=True):
+    """What is wrong in a layer of settings, and where it stands."""
+
+    origin: str
+    key: str | None = None
+    found: str | None = None
+    expected: str
+    line: int | None = None
+    column: int | None = None
+
+
+class SettingsInForce(_Answer, frozen=True, kw_only=True):
+    """Settings in force.
+
+    Args:
+        settings: All layers merged.
+        revision: Grows by one with each change.
+        origins: Where each value comes from, by `memcg.swap` or `memcg.cgroup[/a].swap`.
+        problem: Why a file that changed was not taken.
+        warnings: What was not taken, or has no effect.
+    """
+
+    settings: SettingsTables
+    revision: int
+    origins: dict[str, str]
+    problem: Problem | None = None
+    warnings: tuple[str, ...]
+
+
+class PatchSettings(_Change, frozen=True, kw_only=True):
+    """Lay these keys over what is in force, all of them or none."""
+
+    patch: SettingsTables
+
+
+class AddRule(_Change, frozen=True, kw_only=True):
+    """Add an entry for a cgroup that has none."""
+
+    rule: RuleTable
+
+
+class SetRule(_Change, frozen=True, kw_only=True):
+    """Change keys of a cgroup's entry; the others stay."""
+
+    rule: RuleTable
+
+
+class DeleteRule(_Change, frozen=True, kw_only=True):
+    """Take a cgroup's entry away, until the next boot if a file has it."""
+
+    path: str
+    numa: Annotated[tuple[Node, ...], Meta(max_length=1024)] | None = None
+
+
+class DropPushed(_Change, frozen=True, kw_only=True):
+    """Forget values that were pushed, so that the files' hold again; all if none is named."""
+
+    keys: tuple[str, ...] | None = None
+
+
+class ChangedKey(_Answer, frozen=True, kw_only=True):
+    """One value that changed.
+
+    Args:
+        key: As in `memcg.swap` or `memcg.cgroup[/a].swap`.
+        before: JSON; None where there was no value.
+        after: JSON; None where there is none any more.
+        origin: Where the new value comes from.
+    """
+
+    key: str
+    before: str | None = None
+    after: str | None = None
+    origin: str
+
+
+class Changed(_Answer, frozen=True, kw_only=True):
+    """What a change came to.
+
+    Args:
+        revision: Now in force; with a dry run still in force.
+        changed: What differs; nothing where all was so already.
+        notes: What the change does not reach, or has no effect here.
+    """
+
+    revision: int
+    changed: tuple[ChangedKey, ...]
+    notes: tuple[str, ...]
+
+
+class GetStatus(_Call, frozen=True, kw_only=True):
+    """Ask what goes on.
+
+    Args:
+        path: Of one cgroup to tell of, and those below it; None for all.
+        cgroups: Tell of cgroups at all; None means yes.
+    """
+
+    path: str | None = None
+    cgroups: bool | None = None
+
+
+class StatusAnswer(_Answer, frozen=True, kw_only=True):
+    """What goes on."""
+
+    status: dict[str, object]
+
+
+class GetDoctor(_Call, frozen=True, kw_only=True):
+    """Ask what can be done in this guest, and what stands in the way."""
+
+
+class Doctor(_Answer, frozen=True, kw_only=True):
+    """What can be done in this guest."""
+
+    report: doctor.Report
+
+
+class Pause(_Call, frozen=True, kw_only=True):
+    """Break off what runs, and begin nothing for a while; it ends by itself.
+
+    Args:
+        seconds: For how long, at most a day.
+        reason: Shown in status and log.
+    """
+
+    seconds: Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
+    reason: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class Paused(_Answer, frozen=True, kw_only=True):
+    """Until when.
+
+    Args:
+        until_us: CLOCK_MONOTONIC of the guest, microseconds.
+    """
+
+    until_us: int
+
+
+class Resume(_Call, frozen=True, kw_only=True):
+    """End such a pause."""
+
+
+class RunNow(_Call, frozen=True, kw_only=True):
+    """Begin a turn now, as if every period were due.
+
+    Args:
+        path: Of one cgroup, and those below it, to run for; None for all.
+    """
+
+    path: str | None = None
+
+
+class SetLogLevel(_Change, frozen=True, kw_only=True):
+    """Say what reaches the journal: the least important that does."""
+
+    level: LogLevel
+
+
+class Watch(_Call, frozen=True, kw_only=True):
+    """Ask for a row of answers: decisions as they are made, status as it changes.
+
+    Args:
+        decisions: None means yes.
+        status: None means no.
+    """
+
+    decisions: bool | None = None
+    status: bool | None = None
+
+
+class WatchItem(_Answer, frozen=True, kw_only=True):
+    """One of a row of answers.
+
+    Args:
+        decision: What was decided.
+        status: What goes on.
+        dropped: How many answers were left out, so far, because nobody read them in time.
+    """
+
+    decision: dict[str, object] | None = None
+    status: dict[str, object] | None = None
+    dropped: int
+
+
+class Nothing(_Answer, frozen=True, kw_only=True):
+    """It was done."""
+
+
+class SettingsRefused(Problem, frozen=True, kw_only=True):
+    """A value, or a key, that cannot be taken; nothing was changed."""
+
+
+class RevisionConflict(_Answer, frozen=True, kw_only=True):
+    """Other settings are in force than the call expects; nothing was changed."""
+
+    expected: int
+    actual: int
+
+
+class RuleExists(_Answer, frozen=True, kw_only=True):
+    """The cgroup has an entry for these nodes; nothing was changed."""
+
+    path: str
+    numa: tuple[int, ...]
+
+
+class NoSuchRule(_Answer, frozen=True, kw_only=True):
+    """The cgroup has no entry for these nodes; nothing was changed."""
+
+    path: str
+    numa: tuple[int, ...]
+
+
+class NotPossible(_Answer, frozen=True, kw_only=True):
+    """It was understood, and cannot be done now."""
+
+    why: str
+
+
+class Method(NamedTuple):
+    """What a method takes and gives.
+
+    Args:
+        call: Its parameters.
+        answer: What it answers with.
+        writes: It changes something: whoever may only read may not call it.
+        streams: It answers in a row of answers.
+    """
+
+    call: type[Struct]
+    answer: type[Struct]
+    writes: bool
+    streams: bool = False
+
+
+METHODS: Mapping[str, Method] = {
+    "GetSettings": Method(GetSettings, SettingsInForce, writes=False),
+    "PatchSettings": Method(PatchSettings, Changed, writes=True),
+    "AddRule": Method(AddRule, Changed, writes=True),
+    "SetRule": Method(SetRule, Changed, writes=True),
+    "DeleteRule": Method(DeleteRule, Changed, writes=True),
+    "DropPushed": Method(DropPushed, Changed, writes=True),
+    "GetStatus": Method(GetStatus, StatusAnswer, writes=False),
+    "GetDoctor": Method(GetDoctor, Doctor, writes=False),
+    "Pause": Method(Pause, Paused, writes=True),
+    "Resume": Method(Resume, Nothing, writes=True),
+    "RunNow": Method(RunNow, Nothing, writes=True),
+    "SetLogLevel": Method(SetLogLevel, Changed, writes=True),
+    "Watch": Method(Watch, WatchItem, writes=False, streams=True),
+}
+
+ERRORS: tuple[type[Struct], ...] = (
+    SettingsRefused,
+    RevisionConflict,
+    RuleExists,
+    NoSuchRule,
+    NotPossible,
+)
+
+
+def tables_to_wire(config: Config) -> dict[str, object]:
+    """Write settings as they cross Varlink: what is not said is left out, and so is empty."""
+    tables = _said(to_builtins(config, str_keys=True))
+    compact = tables.get("compact")
+    if isinstance(compact, dict) and "compact_order" in compact:
+        compact["compact_order"] = str(compact["compact_order"])
+    return tables
+
+
+def tables_from_wire(tables: Mapping[str, object]) -> dict[str, object]:
+    """Write tables that came over Varlink as `config_from` reads them; nothing is checked."""
+    compact = tables.get("compact")
+    order = compact.get("compact_order") if isinstance(compact, dict) else None
+    if not isinstance(compact, dict) or not _is_digits(order):
+        return dict(tables)
+    return {**tables, "compact": {**compact, "compact_order": int(str(order))}}
+
+
+def _is_digits(value: object) -> bool:
+    return (
+        isinstance(value, str) and len(value) <= _DIGITS_MAX and value.isascii() and value.isdigit()
+    )
+
+
+def _said(value: Mapping[str, object]) -> dict[str, object]:
+    """Take what is not null, empty tables and empty lists of what differs left out."""
+    found: dict[str, object] = {}
+    for key, each in value.items():
+        kept = each
+        if isinstance(each, dict):
+            kept = _said(each)
+        elif isinstance(each, (list, tuple)):
+            kept = [_said(one) if isinstance(one, dict) else one for one in each]
+        if kept is not None and kept not in ({}, []):
+            found[key] = kept
+    return found
