@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from memreact.effect import keys_said, one_line, without_effect
 from memreact.settings import Settings, SettingsError, entry_key, load
-from memreact_schemas.config import DEFAULTS, CgroupEntry, Config
+from memreact_schemas.config import DEFAULTS, CgroupEntry
 
-__all__ = ["EXIT_BAD", "EXIT_GOOD", "check", "printed", "without_effect"]
+__all__ = ["EXIT_BAD", "EXIT_GOOD", "check", "printed"]
 
 EXIT_GOOD = 0
 EXIT_BAD = 2
 
 _BUILT_IN = {entry.place: entry for entry in DEFAULTS.memcg.cgroup}
-_PLACE = ("path", "numa")
 
 
 def check(path: str | None, *, show_all: bool = False, root: str = "") -> tuple[int, str]:
@@ -70,23 +70,18 @@ def _entries(
 def _entry_lines(
     entry: CgroupEntry, built_in: CgroupEntry | None, origins: Mapping[str, str]
 ) -> Iterator[str]:
-    name = entry_key(entry)
+    name = entry_key(entry.place)
     yield _line("path", entry.path, origins.get(name))
     if entry.numa:
         yield _line("numa", entry.numa, origins.get(name))
-    for key in _keys_said(entry):
+    for key in keys_said(entry):
         value = getattr(entry, key)
         if value != getattr(built_in, key, None):
             yield _line(key, value, origins.get(f"{name}.{key}"))
 
 
-def _keys_said(entry: CgroupEntry) -> list[str]:
-    keys = (key for key in entry.__struct_fields__ if key not in _PLACE)
-    return [key for key in keys if getattr(entry, key) is not None]
-
-
 def _line(key: str, value: object, origin: str | None) -> str:
-    comment = f"  # {_one_line(origin)}" if origin else ""
+    comment = f"  # {one_line(origin)}" if origin else ""
     return f"{key} = {_toml(value)}{comment}\n"
 
 
@@ -110,48 +105,3 @@ def _escaped(character: str) -> str:
     if character < " " or character == "\x7f":
         return f"\\u{ord(character):04x}"
     return character
-
-
-def _one_line(text: str) -> str:
-    return text if text.isprintable() else ascii(text)
-
-
-def without_effect(config: Config) -> Iterator[str]:
-    """Name what is said in vain in these settings, which are merged over the defaults."""
-    yield from _in_vain_tables(config)
-    taken: dict[str, set[int]] = {}
-    for entry in sorted(config.memcg.cgroup, key=lambda entry: entry.numa):
-        claimed = taken.setdefault(entry.path, set())
-        yield from _in_vain_entry(entry, config, claimed)
-        claimed.update(entry.numa)
-
-
-def _in_vain_tables(config: Config) -> Iterator[str]:
-    for key in config.compact.__struct_fields__:
-        if getattr(config.compact, key) != getattr(DEFAULTS.compact, key):
-            yield f"compact.{key} is kept, but this version does not compact yet"
-    memcg, reclaim = config.memcg, config.reclaim
-    swaps = any(entry.swap for entry in memcg.cgroup)
-    if memcg.swappiness_max != DEFAULTS.memcg.swappiness_max and not (memcg.swap or swaps):
-        yield "memcg.swappiness_max has no effect while memcg.swap = false"
-    if reclaim.without_mglru == "off" and (
-        reclaim.percent_per_period != DEFAULTS.reclaim.percent_per_period
-    ):
-        yield 'reclaim.percent_per_period has no effect while reclaim.without_mglru = "off"'
-
-
-def _in_vain_entry(entry: CgroupEntry, config: Config, claimed: set[int]) -> Iterator[str]:
-    name, keys = _one_line(entry_key(entry)), _keys_said(entry)
-    if not keys:
-        yield f"{name} says nothing"
-    if "//" in entry.path:
-        yield f"{name}: no cgroup has an empty name in its path"
-    if again := claimed.intersection(entry.numa):
-        nodes = ", ".join(map(str, sorted(again)))
-        yield f"{name}: another entry of this path already speaks of node {nodes}"
-    base = config.memcg
-    if base.disabled if entry.disabled is None else entry.disabled:
-        for key in (key for key in keys if key not in {"disabled", "no_subdir"}):
-            yield f"{name}.{key} has no effect on a disabled cgroup"
-    elif entry.swappiness_max is not None and not (base.swap if entry.swap is None else entry.swap):
-        yield f"{name}.swappiness_max has no effect while swap = false"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -10,12 +11,14 @@ from kernelio.errors import KernelioError
 from kernelio.files import write_bytes
 from kernelio.layout import Layout
 
-__all__ = ["RUN_DIR", "RunDir"]
+__all__ = ["PUSHED_BYTES_MAX", "RUN_DIR", "PushedFile", "RunDir"]
 
 RUN_DIR = "/run/memreact"
 _LOCK = "lock"
 _PHASE = "phase"
 _SWITCHED_ON = "switched-on"
+_PUSHED = "pushed"
+PUSHED_BYTES_MAX = 1 << 20  # as large as a settings file may be
 
 
 class RunDir:
@@ -96,6 +99,11 @@ class RunDir:
             os.unlink(self._file(_SWITCHED_ON))
         return restored
 
+    @property
+    def pushed(self) -> PushedFile:
+        """The file of the settings that were pushed."""
+        return PushedFile(self._file(_PUSHED))
+
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
 
@@ -113,3 +121,50 @@ class RunDir:
             with open(fresh, "w", encoding="utf-8") as file:
                 file.write(text)
             os.replace(fresh, self._file(name))
+
+
+class PushedFile:
+    """Settings that were pushed: kept for a restarted daemon, and gone with /run at a reboot.
+
+    Args:
+        path: Of the file; only its owner can read it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def read(self) -> bytes | None:
+        """Read it whole, None where nothing was pushed yet.
+
+        Raises:
+            OSError: It is there and cannot be read, or is larger than it is ever written.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                data = file.read(PUSHED_BYTES_MAX + 1)
+        except FileNotFoundError:
+            return None
+        if len(data) > PUSHED_BYTES_MAX:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.path)
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Put new content in place: a crash leaves the old one or the new, never half of one.
+
+        Raises:
+            OSError: There is no room, or no such directory.
+        """
+        fresh = self.path + ".new"
+        with suppress(FileNotFoundError):
+            os.unlink(fresh)  # of a crash; with a mode that is not ours
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.replace(fresh, self.path)
+
+    def set_aside(self) -> str:
+        """Take a file that cannot be used out of the way; returns where it lies now."""
+        aside = self.path + ".bad"
+        with suppress(OSError):
+            os.replace(self.path, aside)
+        return aside

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 
 import msgspec
 import tomli
+from msgspec.structs import replace
 
 from memreact.rules import Rules, rules_from
 from memreact.settings_errors import SettingsError, explain
@@ -26,23 +27,31 @@ __all__ = [
     "DROP_INS",
     "FILES",
     "Layer",
+    "Place",
     "Settings",
     "SettingsError",
     "config_from",
     "entry_key",
+    "keys_of_entry",
     "load",
     "load_file",
     "load_text",
     "merge",
+    "read_layers",
     "said",
     "settle",
+    "without_entries",
 ]
 
 FILES = ("/usr/lib/memreact/memreact.toml", "/etc/memreact/memreact.toml")
 DROP_INS = "/etc/memreact/memreact.toml.d"
 DEFAULT_ORIGIN = "default"
+_PLACE_KEYS = ("path", "numa")
 _FILE_BYTES_MAX = 1 << 20
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
+
+
+Place = tuple[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +59,18 @@ class Layer:
     """What one source says.
 
     Args:
-        origin: Where it comes from: a file's path, "default", later "kernel command line".
+        origin: Where it comes from: a file's path, "default", "kernel command line".
         config: Only the keys that it says are not None.
+        deleted: Entries of weaker layers that hold no more; those of `config` are laid over that.
+        origins: Of those keys that come from elsewhere than `origin`.
+        warnings: What was passed over when it was read.
     """
 
     origin: str
     config: Config
+    deleted: frozenset[Place] = frozenset()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +82,14 @@ class Settings:
         rules: The same for the policy.
         revision: Grows by one with each change.
         origins: Which layer each key comes from, by `memcg.swap` or `memcg.cgroup[/a].swap`.
+        warnings: What was passed over, such as a bad word on the kernel command line.
     """
 
     config: Config
     rules: Rules
     revision: int
     origins: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 def load(explicit: str | None = None, *, root: str = "", revision: int = 1) -> Settings:
@@ -86,20 +103,56 @@ def load(explicit: str | None = None, *, root: str = "", revision: int = 1) -> S
     Raises:
         SettingsError: A file is unreadable, not TOML, or says what it may not.
     """
+    return settle(read_layers(explicit, root=root), revision)
+
+
+def read_layers(explicit: str | None = None, *, root: str = "") -> list[Layer]:
+    """Read what there is to be read: all layers but the pushed one, weakest first.
+
+    Args:
+        explicit: As for `load`.
+        root: As for `load`.
+
+    Raises:
+        SettingsError: As for `load`.
+    """
     files = _files_of(root) if explicit is None else [Layer(explicit, load_file(explicit))]
-    return settle([Layer(DEFAULT_ORIGIN, DEFAULTS), *files], revision)
+    return [Layer(DEFAULT_ORIGIN, DEFAULTS), *files]
 
 
 def settle(layers: Sequence[Layer], revision: int = 1) -> Settings:
     """Make one value of layers, weakest first."""
     config = merge(layers)
-    origins = {key: layer.origin for layer in layers for key, _ in said(layer.config)}
-    return Settings(config, rules_from(config, revision), revision, origins)
+    warnings = tuple(warning for layer in layers for warning in layer.warnings)
+    return Settings(config, rules_from(config, revision), revision, _origins(layers), warnings)
 
 
 def merge(layers: Sequence[Layer]) -> Config:
     """Lay them over one another, weakest first, key by key; cgroups by their path and nodes."""
-    return reduce(overlay, (layer.config for layer in layers), Config())
+    return reduce(_laid_over, layers, Config())
+
+
+def _laid_over(lower: Config, layer: Layer) -> Config:
+    return overlay(without_entries(lower, layer.deleted), layer.config)
+
+
+def without_entries(config: Config, places: Collection[Place]) -> Config:
+    """Leave out the entries of these places."""
+    kept = tuple(entry for entry in config.memcg.cgroup if entry.place not in places)
+    if len(kept) == len(config.memcg.cgroup):
+        return config
+    return replace(config, memcg=replace(config.memcg, cgroup=kept))
+
+
+def _origins(layers: Sequence[Layer]) -> dict[str, str]:
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for place in layer.deleted:
+            for key in keys_of_entry(place):
+                origins.pop(key, None)
+        for key, _ in said(layer.config):
+            origins[key] = layer.origins.get(key, layer.origin)
+    return origins
 
 
 def said(config: Config) -> Iterator[tuple[str, object]]:
@@ -115,18 +168,26 @@ def said(config: Config) -> Iterator[tuple[str, object]]:
                 yield f"{table}.{key}", value
 
 
-def entry_key(entry: CgroupEntry) -> str:
+def entry_key(place: Place) -> str:
     """Name an entry as origins do: `memcg.cgroup[/a]`, or with its nodes `memcg.cgroup[/a 0,1]`."""
-    nodes = ",".join(map(str, entry.numa))
-    return f"memcg.cgroup[{entry.path} {nodes}]" if nodes else f"memcg.cgroup[{entry.path}]"
+    path, numa = place
+    nodes = ",".join(map(str, numa))
+    return f"memcg.cgroup[{path} {nodes}]" if nodes else f"memcg.cgroup[{path}]"
+
+
+def keys_of_entry(place: Place) -> tuple[str, ...]:
+    """Name an entry and every key that it could say."""
+    name = entry_key(place)
+    keys = (key for key in CgroupEntry.__struct_fields__ if key not in _PLACE_KEYS)
+    return (name, *(f"{name}.{key}" for key in keys))
 
 
 def _said_of(entry: CgroupEntry) -> Iterator[tuple[str, object]]:
-    name = entry_key(entry)
-    yield name, entry.place
+    name = entry_key(entry.place)
+    yield name, entry.path
     for key in entry.__struct_fields__:
         value = getattr(entry, key)
-        if key not in {"path", "numa"} and value is not None:
+        if key not in _PLACE_KEYS and value is not None:
             yield f"{name}.{key}", value
 
 

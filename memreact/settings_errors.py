@@ -14,7 +14,7 @@ from msgspec.structs import fields
 
 from memreact_schemas.config import DEFAULTS, U64_MAX, CgroupEntry, Config
 
-__all__ = ["SettingsError", "explain", "values_of"]
+__all__ = ["SettingsError", "explain", "known_key", "values_of"]
 
 _SHOWN_MAX = 60
 _SHOWN_BITS_MAX = 200
@@ -60,6 +60,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _BY_HAND = re.compile(r"Expected (.*) for `(\w+)((?:\[\d+\])?)`", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+_ENTRY_KEY = re.compile(r"memcg\.cgroup\[/.*\](?:\.(\w+))?", re.DOTALL)
 _NOTHING = object()
 
 
@@ -87,6 +88,24 @@ def explain(message: str, value: object, origin: str, text: str) -> SettingsErro
         expected = values_of(path) or what.removeprefix("Expected ")
     found, line = _shown(_value_at(value, path)), _line_of(text, path)
     return SettingsError(origin, expected, found=found, key=_dotted(path), line=line)
+
+
+def known_key(key: str, origin: str) -> str:
+    """Return a key or table, named as in `memcg`, `memcg.swap` or `memcg.cgroup[/a].swap`.
+
+    Raises:
+        SettingsError: There is no such key.
+    """
+    if entry := _ENTRY_KEY.fullmatch(key):
+        path: _Path = ("memcg", "cgroup", 0)
+        name = entry[1] or "path"
+    else:
+        table, _, name = key.partition(".")
+        path = (table,) if "." in key and table in _keys_of(()) else ()
+        name = name if path else table
+    if name not in _keys_of(path):
+        raise _unknown(path, name, origin, "")
+    return key
 
 
 def _unknown(path: _Path, key: str, origin: str, text: str) -> SettingsError:

@@ -14,7 +14,9 @@ from msgspec.structs import asdict, force_setattr, replace
 
 __all__ = [
     "DEFAULTS",
+    "ENTRIES_MAX",
     "LEFT_ALONE",
+    "NEVER",
     "SECS_MAX",
     "U64_MAX",
     "CgroupEntry",
@@ -29,6 +31,7 @@ __all__ = [
     "Reclaim",
     "Swap",
     "TableName",
+    "is_never",
     "normal_path",
     "overlay",
     "overlay_cgroups",
@@ -36,16 +39,20 @@ __all__ = [
 
 U64_MAX = 2**64 - 1
 SECS_MAX = 10 * 365 * 86_400  # ten years: far from where microseconds leave 64 bits
-_ENTRIES_MAX = 10_000
+NEVER = 2**63 - 1  # of compact_force_times, and every larger one: TOML written elsewhere ends here
+ENTRIES_MAX = 10_000
 _PATH_BYTES_MAX = 4095  # PATH_MAX without its NUL
 _ONE_ENTRY = "Expected one entry for each path and numa: an earlier one has the same"
 _NODE_MAX = 1023  # MAX_NUMNODES of the largest kernels
+_PORT_MAX = 2**32 - 2  # above it stands VMADDR_PORT_ANY
+_GROUP_NAME_MAX = 32  # LOGIN_NAME_MAX of useradd and groupadd
 
 Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=SECS_MAX)]
 # msgspec's bounds end at int64: _refuse_over_u64 looks at the upper end of these.
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 Node: TypeAlias = Annotated[int, Meta(ge=0, le=_NODE_MAX)]
+Port: TypeAlias = Annotated[int, Meta(ge=1, le=_PORT_MAX)]
 LogLevel: TypeAlias = Literal["error", "warning", "notice", "info", "debug"]
 TableName: TypeAlias = Literal[
     "memcg", "compact", "compact_policy", "pressure", "reclaim", "swap", "control", "log"
@@ -59,6 +66,15 @@ def _refuse_over_u64(table: Struct, *keys: str) -> None:
         value = getattr(table, key)
         if value is not None and value > U64_MAX:
             raise ValueError(f"Expected `int` <= {U64_MAX} for `{key}`")
+
+
+def _in_a_group_name(character: str) -> bool:
+    return character.isascii() and (character.isalnum() or character in "_.-")
+
+
+def is_never(compact_force_times: int) -> bool:
+    """Whether this count of skipped checks forces no compaction at all."""
+    return compact_force_times >= NEVER
 
 
 def normal_path(path: str) -> str:
@@ -135,7 +151,7 @@ class CgroupEntry(MemcgKeys, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Memcg(MemcgKeys, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[memcg]`: the base that holds wherever no `[[memcg.cgroup]]` says otherwise."""
 
-    cgroup: Annotated[tuple[CgroupEntry, ...], Meta(max_length=_ENTRIES_MAX)] = ()
+    cgroup: Annotated[tuple[CgroupEntry, ...], Meta(max_length=ENTRIES_MAX)] = ()
 
     def __post_init__(self) -> None:
         """Check the counts, and that no two entries speak of the same place."""
@@ -212,7 +228,27 @@ class Swap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[control]`: has no keys yet."""
+    """`[control]`: where calls are taken, and from whom.
+
+    Args:
+        vsock: Listen on AF_VSOCK, where the host calls.
+        varlink_port: Port there of the Varlink service.
+        ttrpc_port: Port there of Kata's calls; 1024 takes the place of kata-agent.
+        allow_guest: Take calls of the guest's own processes there too, by loop-back.
+        group: Its members may read over the unix socket; empty means root alone.
+    """
+
+    vsock: bool | None = None
+    varlink_port: Port | None = None
+    ttrpc_port: Port | None = None
+    allow_guest: bool | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the name: it is looked up in the group database, and is nothing else."""
+        group = self.group or ""
+        if len(group) > _GROUP_NAME_MAX or not all(map(_in_a_group_name, group)):
+            raise ValueError("Expected the name of a group for `group`")
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -270,7 +306,7 @@ def overlay(lower: Config, upper: Config) -> Config:
         pressure=_over(lower.pressure, upper.pressure),
         reclaim=_over(lower.reclaim, upper.reclaim),
         swap=upper.swap,
-        control=upper.control,
+        control=_over(lower.control, upper.control),
         log=_over(lower.log, upper.log),
     )
 
@@ -320,5 +356,8 @@ DEFAULTS = Config(
     ),
     pressure=Pressure(system_psi_percent_limit=10.0, window_ms=1000, resume="period"),
     reclaim=Reclaim(without_mglru="off", percent_per_period=2.0, beside_others=False),
+    control=Control(
+        vsock=True, varlink_port=1050, ttrpc_port=1051, allow_guest=False, group="memreact"
+    ),
     log=Log(level="info", decisions=4096),
 )

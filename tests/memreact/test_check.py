@@ -8,7 +8,8 @@ import pytest
 import tomli
 from hypothesis import given
 
-from memreact.check import EXIT_BAD, EXIT_GOOD, check, printed, without_effect
+from memreact.check import EXIT_BAD, EXIT_GOOD, check, printed
+from memreact.effect import without_effect
 from memreact.settings import DEFAULT_ORIGIN, FILES, Layer, load_text, settle
 from memreact_schemas.config import DEFAULTS, LEFT_ALONE, Config, overlay
 from tests.schemas.test_config import configs

@@ -149,7 +149,7 @@ def test_an_own_entry_wakes_a_control_service_and_the_origin_says_who_did(tmp_pa
     settings = load(mine)
     assert settings.origins["memcg.cgroup[/init.scope].disabled"] == mine
     dbus = CgroupEntry(path="/system.slice/dbus.service")
-    assert settings.origins[f"{entry_key(dbus)}.disabled"] == DEFAULT_ORIGIN
+    assert settings.origins[f"{entry_key(dbus.place)}.disabled"] == DEFAULT_ORIGIN
 
 
 def test_every_setting_has_an_origin() -> None:

@@ -1,0 +1,350 @@
+"""The settings in force: what changes them, and that a change is whole or nothing.
+
+Every change makes the same way: a new pushed layer or newly read files, merged with the rest; then
+the revision grows, the pushed file is written, the settings are applied, and only then the caller
+is answered. Whatever is refused is refused before the first of these.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from memreact.control.pushed import Pushed, decode, encode
+from memreact.effect import without_effect
+from memreact.run_dir import PUSHED_BYTES_MAX, PushedFile
+from memreact.settings import (
+    Layer,
+    Place,
+    Settings,
+    SettingsError,
+    config_from,
+    entry_key,
+    said,
+    settle,
+)
+from memreact.settings_errors import known_key
+from memreact_schemas.config import ENTRIES_MAX, CgroupEntry, Config, Memcg, normal_path
+
+__all__ = [
+    "Change",
+    "ChangedKey",
+    "NoSuchRule",
+    "RevisionConflict",
+    "RuleExists",
+    "SettingsStore",
+]
+
+
+class RevisionConflict(Exception):  # noqa: N818  # the call's own word for it
+    """The settings are at another revision than the caller has seen.
+
+    Args:
+        expected: By the caller.
+        actual: In force.
+    """
+
+    def __init__(self, expected: int, actual: int) -> None:
+        super().__init__(f"expected revision {expected}, but {actual} is in force")
+        self.expected = expected
+        self.actual = actual
+
+
+class RuleExists(Exception):  # noqa: N818  # the call's own word for it
+    """There is an entry for this path and these nodes already."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(f"{entry_key(place)} exists already: set it instead")
+        self.place = place
+
+
+class NoSuchRule(Exception):  # noqa: N818  # the call's own word for it
+    """There is no entry for this path and these nodes."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(f"{entry_key(place)} does not exist")
+        self.place = place
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedKey:
+    """One key that changed.
+
+    Args:
+        key: As origins name it, such as `memcg.swap` or `memcg.cgroup[/a].swap`; an entry itself,
+            `memcg.cgroup[/a]`, has its path for a value.
+        before: Its value; None where nobody said it.
+        after: Its value; None where nobody says it now.
+        origin: Of the new value; empty where there is none.
+    """
+
+    key: str
+    before: object
+    after: object
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a call did, or with a dry run would have done.
+
+    Args:
+        revision: In force now.
+        changed: The keys that have another value now.
+        notes: What the caller should know, such as a key that has no effect beside the others.
+    """
+
+    revision: int
+    changed: tuple[ChangedKey, ...]
+    notes: tuple[str, ...] = ()
+
+
+class SettingsStore:
+    """Holds the settings in force.
+
+    Args:
+        read_files: Reads all weaker layers, weakest first.
+        apply: Puts settings in force; it is not called for those that are in force at the start.
+        pushed: Where pushed settings survive a restart.
+
+    Raises:
+        SettingsError: A file is wrong, and nothing is in force yet that could be kept.
+    """
+
+    def __init__(
+        self,
+        read_files: Callable[[], Sequence[Layer]],
+        apply: Callable[[Settings], None],
+        pushed: PushedFile,
+    ) -> None:
+        self._read_files = read_files
+        self._apply = apply
+        self._file = pushed
+        self._files = tuple(read_files())
+        self._pushed, revision, self._warnings = _restored(pushed)
+        self.problem: SettingsError | None = None
+        self.settings = self._settled(self._files, self._pushed, revision)
+        if revision > 1:
+            self._save(self._pushed, revision)
+
+    def patch(
+        self,
+        patch: Config,
+        *,
+        by: str,
+        expected_revision: int | None = None,
+        dry_run: bool = False,
+    ) -> Change:
+        """Set the keys that `patch` says, entries of cgroups too; all or none.
+
+        Args:
+            patch: What to set.
+            by: The peer who asks.
+            expected_revision: Refuse if another one is in force.
+            dry_run: Tell what would change, and change nothing.
+
+        Raises:
+            SettingsError: A value is out of its range, or the whole is too large.
+            RevisionConflict: Another revision is in force.
+        """
+        self._expect(expected_revision)
+        fresh = self._pushed.with_patch(_checked(patch, by), by)
+        return self._push(fresh, by=by, dry_run=dry_run)
+
+    def add_rule(
+        self,
+        entry: CgroupEntry,
+        *,
+        by: str,
+        expected_revision: int | None = None,
+        dry_run: bool = False,
+    ) -> Change:
+        """Add an entry for a cgroup.
+
+        Raises:
+            RuleExists: There is one for the same path and nodes.
+            SettingsError: As for `patch`.
+            RevisionConflict: As for `patch`.
+        """
+        self._expect(expected_revision)
+        if self._has(entry.place):
+            raise RuleExists(entry.place)
+        fresh = self._pushed.with_entry(_checked_entry(entry, by), by)
+        return self._push(fresh, by=by, dry_run=dry_run)
+
+    def set_rule(
+        self,
+        entry: CgroupEntry,
+        *,
+        by: str,
+        expected_revision: int | None = None,
+        dry_run: bool = False,
+    ) -> Change:
+        """Set keys of an entry that there is; those that are not given stay.
+
+        Raises:
+            NoSuchRule: There is none for this path and these nodes.
+            SettingsError: As for `patch`.
+            RevisionConflict: As for `patch`.
+        """
+        self._expect(expected_revision)
+        if not self._has(entry.place):
+            raise NoSuchRule(entry.place)
+        fresh = self._pushed.with_entry(_checked_entry(entry, by), by)
+        return self._push(fresh, by=by, dry_run=dry_run)
+
+    def delete_rule(
+        self,
+        path: str,
+        numa: tuple[int, ...] = (),
+        *,
+        by: str,
+        expected_revision: int | None = None,
+        dry_run: bool = False,
+    ) -> Change:
+        """Delete an entry, though a file says it: until a reboot, or until it is dropped.
+
+        Raises:
+            NoSuchRule: There is none for this path and these nodes.
+            SettingsError: No cgroup can have this path.
+            RevisionConflict: As for `patch`.
+        """
+        self._expect(expected_revision)
+        place = _place(path, numa, by)
+        if not self._has(place):
+            raise NoSuchRule(place)
+        below = {entry.place for layer in self._files for entry in layer.config.memcg.cgroup}
+        fresh = self._pushed.without_rule(place, said_below=place in below)
+        return self._push(fresh, by=by, dry_run=dry_run)
+
+    def drop(
+        self,
+        keys: Sequence[str] = (),
+        *,
+        by: str,
+        expected_revision: int | None = None,
+        dry_run: bool = False,
+    ) -> Change:
+        """Forget what was pushed, so that files show again.
+
+        Args:
+            keys: As origins name them, or whole tables; all that was pushed where there are none.
+            by: The peer who asks.
+            expected_revision: As for `patch`.
+            dry_run: As for `patch`.
+
+        Raises:
+            SettingsError: There is no such key.
+            RevisionConflict: As for `patch`.
+        """
+        self._expect(expected_revision)
+        fresh = self._pushed if keys else Pushed()
+        for key in keys:
+            fresh = fresh.without_key(known_key(key, by))
+        return self._push(fresh, by=by, dry_run=dry_run)
+
+    def reload(self) -> Change:
+        """Read the files again.
+
+        Raises:
+            SettingsError: One is wrong; what is in force stays, and `problem` tells it.
+        """
+        try:
+            files = tuple(self._read_files())
+        except SettingsError as error:
+            self.problem = error
+            raise
+        self.problem = None
+        change = self._put_in_force(files, self._pushed, dry_run=False)
+        self._files = files
+        return change
+
+    def _push(self, fresh: Pushed, *, by: str, dry_run: bool) -> Change:
+        if len(encode(fresh, 2**62)) > PUSHED_BYTES_MAX:
+            limit = f"at most {PUSHED_BYTES_MAX} bytes of pushed settings"
+            raise SettingsError(by, limit, found="more")
+        return self._put_in_force(self._files, fresh, dry_run=dry_run)
+
+    def _put_in_force(self, files: Sequence[Layer], pushed: Pushed, *, dry_run: bool) -> Change:
+        before = self.settings
+        after = self._settled(files, pushed, before.revision)
+        if len(after.config.memcg.cgroup) > ENTRIES_MAX:
+            limit = f"at most {ENTRIES_MAX} entries in all"
+            raise SettingsError(pushed.layer.origin, limit, key="memcg.cgroup")
+        changed = _differences(before, after)
+        notes = _new_notes(before.config, after.config)
+        if dry_run:
+            return Change(before.revision, changed, notes)
+        if changed:
+            after = self._settled(files, pushed, before.revision + 1)
+        if changed or pushed != self._pushed:
+            notes += self._save(pushed, after.revision)
+        self._pushed, self.settings = pushed, after
+        if changed:
+            self._apply(after)
+        return Change(after.revision, changed, notes)
+
+    def _settled(self, files: Sequence[Layer], pushed: Pushed, revision: int) -> Settings:
+        warned = Layer("", Config(), warnings=self._warnings)
+        return settle([*files, pushed.layer, warned], revision)
+
+    def _save(self, pushed: Pushed, revision: int) -> tuple[str, ...]:
+        try:
+            self._file.write(encode(pushed, revision))
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            return (f"holds until the daemon restarts: {self._file.path} is not written: {why}",)
+        return ()
+
+    def _expect(self, revision: int | None) -> None:
+        if revision is not None and revision != self.settings.revision:
+            raise RevisionConflict(revision, self.settings.revision)
+
+    def _has(self, place: Place) -> bool:
+        return any(entry.place == place for entry in self.settings.config.memcg.cgroup)
+
+
+def _restored(file: PushedFile) -> tuple[Pushed, int, tuple[str, ...]]:
+    """Read what an earlier daemon was told; what cannot be read is set aside, with a warning."""
+    try:
+        data = file.read()
+        if data is None:
+            return Pushed(), 1, ()
+        pushed, revision = decode(data, file.path)
+    except (SettingsError, OSError) as error:
+        aside = file.set_aside()
+        return Pushed(), 1, (f"pushed settings are lost, their file is now {aside}: {error}",)
+    return pushed, revision + 1, ()
+
+
+def _checked(patch: Config, by: str) -> Config:
+    """Check what may have been put together without a decoder."""
+    return config_from(msgspec.to_builtins(patch), by)
+
+
+def _checked_entry(entry: CgroupEntry, by: str) -> CgroupEntry:
+    return _checked(Config(memcg=Memcg(cgroup=(entry,))), by).memcg.cgroup[0]
+
+
+def _place(path: str, numa: tuple[int, ...], by: str) -> Place:
+    try:
+        return normal_path(path), tuple(sorted(set(numa)))
+    except ValueError as error:
+        raise SettingsError(by, str(error), key="path") from error
+
+
+def _differences(before: Settings, after: Settings) -> tuple[ChangedKey, ...]:
+    was, now = dict(said(before.config)), dict(said(after.config))
+    return tuple(
+        ChangedKey(key, was.get(key), now.get(key), after.origins.get(key, ""))
+        for key in dict.fromkeys((*now, *was))
+        if was.get(key) != now.get(key)
+    )
+
+
+def _new_notes(before: Config, after: Config) -> tuple[str, ...]:
+    known = set(without_effect(before))
+    return tuple(note for note in without_effect(after) if note not in known)
