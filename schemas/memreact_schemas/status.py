@@ -1,0 +1,291 @@
+"""What goes on in a guest, as it is told over Varlink: flat values, with units in the names.
+
+Moments (`_at_us`, `until_us`, `now_us`) are CLOCK_MONOTONIC of the guest in microseconds; a share
+is two numbers (`stall_us` of `over_us`), its limit in parts per million. What this guest does not
+show, or nobody has read yet, is None. A name that is no text has its odd bytes escaped. A number
+that Varlink's 64 bits with a sign do not hold is 2^63-1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+__all__ = [
+    "CgroupLimits",
+    "CgroupStatus",
+    "Counters",
+    "DecisionRow",
+    "Doing",
+    "GenerationStatus",
+    "HoldStatus",
+    "NextEviction",
+    "NodeStatus",
+    "PauseStatus",
+    "StallShare",
+    "Status",
+]
+
+Doing = Literal[
+    "starting", "idle", "resting", "surveying", "evicting", "aging", "paused", "held", "stopping"
+]
+"""What the one worker is at; "resting" is between two turns, "idle" while nothing may be done."""
+
+
+class DecisionRow(Struct, frozen=True, kw_only=True, gc=False):
+    """One decision: what was chosen, why, and on which figures.
+
+    Args:
+        number: Counts all decisions since the start, from 1; a gap is what was dropped.
+        at_us: When it was made.
+        verdict: What was chosen, in one word.
+        because: Why: a code that never changes its meaning.
+        path: The cgroup; empty for the whole guest.
+        node: The NUMA node, if it is about one.
+        figures: The numbers behind it, units in their names.
+        words: What is behind it and is no number.
+    """
+
+    number: int
+    at_us: int
+    verdict: str
+    because: str
+    path: str = ""
+    node: int | None = None
+    figures: dict[str, int] = {}
+    words: dict[str, str] = {}
+
+
+class Counters(Struct, frozen=True, kw_only=True, gc=False):
+    """What was done, and why no more; they only grow.
+
+    Args:
+        agings: How often generations were aged.
+        evictions: How many evictions there were.
+        evicted_bytes: What they brought.
+        because: How often each reason was given.
+    """
+
+    agings: int = 0
+    evictions: int = 0
+    evicted_bytes: int = 0
+    because: dict[str, int] = {}
+
+
+class StallShare(Struct, frozen=True, kw_only=True, gc=False):
+    """Time lost waiting for memory and io together.
+
+    Args:
+        stall_us: Stalled.
+        over_us: Of so long.
+        limit_ppm: The most that the settings allow, per million.
+    """
+
+    stall_us: int
+    over_us: int
+    limit_ppm: int
+
+
+class NextEviction(Struct, frozen=True, kw_only=True, gc=False):
+    """When something can be evicted at the earliest, and why not sooner.
+
+    Args:
+        at_us: The moment, if what is known now goes on; None where it cannot be said.
+        waits_for: What stands before it, as a code.
+        text: The same in words.
+    """
+
+    at_us: int | None = None
+    waits_for: str
+    text: str
+
+
+class GenerationStatus(Struct, frozen=True, kw_only=True, gc=False):
+    """One generation as the last survey saw it.
+
+    Args:
+        seq: Its number; the oldest has the smallest.
+        age_us: Since it was made, now.
+        anon_bytes: Anonymous memory in it.
+        file_bytes: Page cache in it.
+    """
+
+    seq: int
+    age_us: int
+    anon_bytes: int
+    file_bytes: int
+
+
+class NodeStatus(Struct, frozen=True, kw_only=True):
+    """A cgroup on one NUMA node.
+
+    Args:
+        node: Its number.
+        rule: Path of the entry that holds here; None where it is the base.
+        disabled: The settings leave it alone.
+        swap: Anonymous memory may go too.
+        period_us: Time between turns.
+        aging_count_min: Periods that memory is untouched before it is cold.
+        cold_bytes: What is cold by these settings, were it to be evicted now.
+        generations: Oldest first.
+        next_eviction: When something can go.
+    """
+
+    node: int
+    rule: str | None = None
+    disabled: bool
+    swap: bool
+    period_us: int
+    aging_count_min: int
+    cold_bytes: int = 0
+    generations: tuple[GenerationStatus, ...] = ()
+    next_eviction: NextEviction
+
+
+class CgroupLimits(Struct, frozen=True, kw_only=True, gc=False):
+    """What a cgroup uses, what the kernel keeps for it, and what it may use: read when asked for.
+
+    Args:
+        current_bytes: In use, with all below it.
+        min_bytes: memory.min; 2^63-1 stands for all.
+        low_bytes: memory.low; the same.
+        high_bytes: memory.high, where there is one.
+        max_bytes: memory.max, where there is one.
+        swap_bytes: Swapped out.
+        swap_max_bytes: memory.swap.max, where there is one.
+    """
+
+    current_bytes: int | None = None
+    min_bytes: int = 0
+    low_bytes: int = 0
+    high_bytes: int | None = None
+    max_bytes: int | None = None
+    swap_bytes: int = 0
+    swap_max_bytes: int | None = None
+
+
+class CgroupStatus(Struct, frozen=True, kw_only=True):
+    """One cgroup: what is known of it, what was done to it, and what comes next.
+
+    Args:
+        path: As the kernel writes it.
+        populated: Processes live in it or below it.
+        frozen: They stand still.
+        surveyed_at_us: When its generations were read; None before the first time.
+        anon_bytes: In its generations, on all nodes, without what is below it.
+        file_bytes: The same.
+        cold_bytes: Of that, what is cold by its settings.
+        nodes: By NUMA node.
+        counters: What was done to it since it appeared.
+        last: The last decision on it.
+        next_eviction: The soonest of its nodes.
+        pressure: Its own stall, without what is below it, from its last turn to the last survey.
+        away_until_us: It ran out of memory, and is left alone until then.
+        floor_bytes: What the settings keep for it; None where that is nothing.
+        limits: Read only where one cgroup was asked for.
+    """
+
+    path: str
+    populated: bool
+    frozen: bool
+    surveyed_at_us: int | None = None
+    anon_bytes: int = 0
+    file_bytes: int = 0
+    cold_bytes: int = 0
+    nodes: tuple[NodeStatus, ...] = ()
+    counters: Counters
+    last: DecisionRow | None = None
+    next_eviction: NextEviction
+    pressure: StallShare | None = None
+    away_until_us: int | None = None
+    floor_bytes: int | None = None
+    limits: CgroupLimits | None = None
+
+
+class PauseStatus(Struct, frozen=True, kw_only=True, gc=False):
+    """The guest is hurt, and we stay away until it is quiet.
+
+    Args:
+        since_us: From when on.
+        because: What hurt, as a code.
+        figures: The numbers behind it.
+        looks_at_us: When the totals are read next.
+        looks: How often it was not quiet yet.
+    """
+
+    since_us: int
+    because: str
+    figures: dict[str, int] = {}
+    looks_at_us: int
+    looks: int = 0
+
+
+class HoldStatus(Struct, frozen=True, kw_only=True, gc=False):
+    """An operator's pause; it ends by itself.
+
+    Args:
+        since_us: From when on.
+        until_us: Until when, at the latest.
+        by: Who asked.
+        reason: What they said.
+    """
+
+    since_us: int
+    until_us: int
+    by: str
+    reason: str = ""
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """What goes on.
+
+    Args:
+        version: Of memreact.
+        revision: Of the settings in force.
+        now_us: The moment of this status.
+        started_at_us: When the daemon began.
+        doing: What the worker is at.
+        at_work: The cgroup that is evicted just now.
+        idle_because: Why nothing may be done in this guest at all.
+        pause: The guest is hurt, and we stay away.
+        hold: An operator's pause.
+        next_turn_at_us: When the next turn begins; None where nothing is due or one runs.
+        next_eviction: The soonest of all cgroups.
+        pressure: The whole guest's, without our own, while work runs.
+        counters: Of all cgroups that exist.
+        turns: How many turns there were.
+        decisions: How many decisions were made.
+        rungs: What does each job in this guest, by the job.
+        problem: Why settings that changed were not taken.
+        warnings: What was not taken, or has no effect here.
+        subscribers: Who follows the stream.
+        dropped: Items of the stream that nobody read in time.
+        page_bytes: Figures in pages are of this size.
+        cgroups_total: How many cgroups exist, whether they are told here or not.
+        cgroups: Each that was asked for, by path.
+    """
+
+    version: str
+    revision: int
+    now_us: int
+    started_at_us: int
+    doing: Doing
+    at_work: str | None = None
+    idle_because: str | None = None
+    pause: PauseStatus | None = None
+    hold: HoldStatus | None = None
+    next_turn_at_us: int | None = None
+    next_eviction: NextEviction
+    pressure: StallShare | None = None
+    counters: Counters
+    turns: int = 0
+    decisions: int = 0
+    rungs: dict[str, str] = {}
+    problem: str | None = None
+    warnings: tuple[str, ...] = ()
+    subscribers: int = 0
+    dropped: int = 0
+    page_bytes: int = 0
+    cgroups_total: int = 0
+    cgroups: tuple[CgroupStatus, ...] = ()
