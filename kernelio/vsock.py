@@ -88,8 +88,9 @@ def accept(listener: socket.socket) -> tuple[socket.socket, int, int]:
 
 def as_unix(stream: socket.socket) -> socket.socket:
     """Hand a stream on under the family that a loop takes; the old object is empty afterwards."""
-    stream.setblocking(False)  # noqa: FBT003  # its only parameter
-    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=stream.detach())
+    handed_on = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=stream.detach())
+    handed_on.settimeout(0)
+    return handed_on
 
 
 def _meaning_of(error: OSError, port: int) -> KernelioError:

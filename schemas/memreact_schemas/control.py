@@ -15,6 +15,7 @@ from msgspec import Meta, Struct, to_builtins
 
 from memreact_schemas import doctor
 from memreact_schemas.config import CgroupEntry, Config, LogLevel, Node
+from memreact_schemas.status import DecisionRow, Status
 
 __all__ = [
     "ERRORS",
@@ -202,7 +203,7 @@ class GetStatus(_Call, frozen=True, kw_only=True):
 class StatusAnswer(_Answer, frozen=True, kw_only=True):
     """What goes on."""
 
-    status: dict[str, object]
+    status: Status
 
 
 class GetDoctor(_Call, frozen=True, kw_only=True):
@@ -278,8 +279,8 @@ class WatchItem(_Answer, frozen=True, kw_only=True):
         dropped: How many answers were left out, so far, because nobody read them in time.
     """
 
-    decision: dict[str, object] | None = None
-    status: dict[str, object] | None = None
+    decision: DecisionRow | None = None
+    status: Status | None = None
     dropped: int
 
 

@@ -62,6 +62,7 @@ def interface_text(
     parts = [f"{_comment(about)}interface {name}"]
     said = [writer.method(each, method) for each, method in methods.items()]
     said += [_comment(_summary(e)) + f"error {e.__name__} {writer.struct(e)}" for e in errors]
+    writer.refuse_twice((*methods, *(error.__name__ for error in errors)))
     return "\n\n".join([*parts, *writer.types(), *said]) + "\n"
 
 
@@ -73,6 +74,13 @@ class _Writer:
 
     def types(self) -> list[str]:
         return [text for _, (_, text) in sorted(self._written.items())]
+
+    def refuse_twice(self, others: Sequence[str]) -> None:
+        """Methods, errors and types share one space of names."""
+        names = [*self._written, *others]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise TypeError(f"Varlink would have two of {', '.join(sorted(twice))}")
 
     def method(self, name: str, method: control.Method) -> str:
         more = "Answers in a row: call it with more. " if method.streams else ""
@@ -110,12 +118,18 @@ class _Writer:
         if origin in (Union, UnionType):
             return self._union(args, enum)
         if origin in (tuple, list):
-            return "[]" + self._type(args[0], enum)
+            return "[]" + self._single(args[0], enum)
         if origin is dict and args[1] is object:
             return "object"
         if origin is dict and args[0] is str:
-            return "[string]" + self._type(args[1], enum)
+            return "[string]" + self._single(args[1], enum)
         raise TypeError(f"{enum}: Varlink has no {kind}")
+
+    def _single(self, kind: object, enum: str) -> str:
+        text = self._type(kind, enum)
+        if text[0] in "[?":  # systemd's parser knows none of these
+            raise TypeError(f"{enum}: a list holds neither lists nor nothing")
+        return text
 
     def _union(self, args: Sequence[object], enum: str) -> str:
         """Write an optional type; of several kinds of value only text can hold all."""

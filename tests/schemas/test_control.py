@@ -101,7 +101,40 @@ class Under(msgspec.Struct):
     _hidden: int
 
 
-@pytest.mark.parametrize(("kind", "says"), [(Both, "no unions"), (Under, "no name in Varlink")])
+class Nested(msgspec.Struct):
+    """Lists of lists, that systemd does not know."""
+
+    lists: tuple[tuple[int, ...], ...]
+
+
+class Bytes(msgspec.Struct):
+    """A type that JSON does not have."""
+
+    data: bytes
+
+
+class Try(msgspec.Struct):
+    """Named as the method that takes it."""
+
+    again: Try | None = None
+
+
+class Takes(msgspec.Struct):
+    """Holds one that is named as the method."""
+
+    one: Try
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (Both, "no unions"),
+        (Under, "no name in Varlink"),
+        (Nested, "neither lists"),
+        (Bytes, "Varlink has no"),
+        (Takes, "two of Try"),
+    ],
+)
 def test_what_varlink_does_not_have_is_no_interface(kind: type[msgspec.Struct], says: str) -> None:
     method = control.Method(kind, control.Nothing, writes=False)
     with pytest.raises(TypeError, match=says):
