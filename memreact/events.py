@@ -20,6 +20,7 @@ __all__ = [
     "Generation",
     "Guard",
     "GuestPressure",
+    "HoldAsked",
     "Inspected",
     "Inspection",
     "Instant",
@@ -31,7 +32,9 @@ __all__ = [
     "NodeView",
     "Outcome",
     "PressureSample",
+    "ReleaseAsked",
     "RulesChanged",
+    "RunAsked",
     "StallSeen",
     "Stopping",
     "Surveyed",
@@ -231,6 +234,27 @@ class RulesChanged(Struct, frozen=True, tag=True):
     revision: int
 
 
+class HoldAsked(Struct, frozen=True, tag=True):
+    """An operator wants nothing to be done until then; a day at the most."""
+
+    until: Instant
+    by: str
+    reason: str = ""
+
+
+class ReleaseAsked(Struct, frozen=True, tag=True):
+    """An operator ends such a hold."""
+
+    by: str
+
+
+class RunAsked(Struct, frozen=True, tag=True):
+    """An operator wants a turn now: of everything, or of one memcg and those below it."""
+
+    path: str | None
+    by: str
+
+
 class ClockDisturbed(Struct, frozen=True, tag=True):
     """Time or memory jumped under us: suspend, clock step, restored snapshot, memory hot-plug."""
 
@@ -254,6 +278,9 @@ Event = (
     | MemcgChanged
     | MemcgGone
     | RulesChanged
+    | HoldAsked
+    | ReleaseAsked
+    | RunAsked
     | ClockDisturbed
     | Stopping
 )

@@ -24,6 +24,7 @@ __all__ = [
     "RECLAIM_SEQ",
     "Plan",
     "forbidden",
+    "is_within",
     "own_stalls",
     "plan",
     "with_baselines",
@@ -112,6 +113,11 @@ def forbidden(memcg: Memcg, mine: MemcgRules, own_path: str, now: Instant) -> Be
     return None
 
 
+def is_within(path: str, top: str) -> bool:
+    """Whether a memcg is `top` or below it."""
+    return path == top or path.startswith(top.rstrip("/") + "/")
+
+
 def own_stalls(memcgs: tuple[MemcgView, ...]) -> dict[str, tuple[int, int]]:
     """Each memcg's memory and io stall without its children's, by path, never below 0.
 
@@ -143,9 +149,11 @@ def _subjects(state: State, turn: Turn, survey: Surveyed, rules: Rules) -> Itera
         memcg = state.memcgs.get(view.path)
         if memcg is None or memcg.inode != view.inode:
             continue
+        if turn.within is not None and not is_within(view.path, turn.within):
+            continue
         for node in whole if below or not view.nodes else view.nodes:
             mine = rules_for(rules, view.path, node.node)
-            due = mine.period_us in turn.periods
+            due = turn.within is not None or mine.period_us in turn.periods
             if due or view.path in turn.emptied:
                 yield _Subject(view, node, memcg, mine, stalls[view.path], due)
 
@@ -289,5 +297,7 @@ def with_baselines(state: State, turn: Turn, survey: Surveyed, rules: Rules, now
 
 
 def _is_due(view: MemcgView, turn: Turn, rules: Rules) -> bool:
+    if turn.within is not None:
+        return is_within(view.path, turn.within)
     nodes = [node.node for node in view.nodes] or [0]
     return any(rules_for(rules, view.path, node).period_us in turn.periods for node in nodes)

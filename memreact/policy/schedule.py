@@ -71,6 +71,8 @@ def wake_at(state: State) -> Instant | None:
         return None
     if state.turn is not None:
         return _wake_in_turn(state, state.turn)
+    if state.hold is not None:
+        return state.hold.until
     moments = (*state.due.values(), soon(state))
     return min((moment for moment in moments if moment is not None), default=None)
 
@@ -80,4 +82,6 @@ def _wake_in_turn(state: State, turn: Turn) -> Instant | None:
         return turn.eviction.write_ends_by if turn.eviction else None
     if turn.doing is not None:
         return None
+    if state.hold is not None:
+        return min(state.hold.until, state.pause.check_at if state.pause else state.hold.until)
     return state.pause.check_at if state.pause else turn.hold_until

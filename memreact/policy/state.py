@@ -28,6 +28,7 @@ __all__ = [
     "Candidate",
     "Counters",
     "Eviction",
+    "Hold",
     "Key",
     "Memcg",
     "Pause",
@@ -166,6 +167,8 @@ class Turn:
         started_at: Its begin.
         periods: Whose turn it is: those whose rules name one of these periods.
         emptied: Memcgs without processes, whose turn it is whatever their period.
+        asked: An operator asked for it; no period had to be due.
+        within: It is for this memcg and those below it alone, and moves nobody's next turn.
         stage: How far it got.
         candidates: What is evicted next, in this order.
         agings: What is aged next, in this order.
@@ -189,6 +192,8 @@ class Turn:
     started_at: Instant
     periods: frozenset[int]
     emptied: frozenset[str] = frozenset()
+    asked: bool = False
+    within: str | None = None
     stage: Stage = "survey"
     candidates: tuple[Candidate, ...] = ()
     agings: tuple[AgeTarget, ...] = ()
@@ -234,6 +239,23 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """An operator wants nothing to be done.
+
+    Args:
+        since: Its begin.
+        until: When it is over by itself.
+        by: Who asked.
+        reason: What they said.
+    """
+
+    since: Instant
+    until: Instant
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The whole of it.
 
@@ -248,6 +270,7 @@ class State:
         turns: How many there were.
         turn_ended_at: When the last one ended.
         pause: Why nothing is done just now.
+        hold: Who wants that nothing is done.
         samples: Pressure readings of the last window.
         stopping: Nothing new begins.
     """
@@ -262,6 +285,7 @@ class State:
     turns: int = 0
     turn_ended_at: Instant = START
     pause: Pause | None = None
+    hold: Hold | None = None
     samples: Samples = ()
     stopping: bool = False
 

@@ -11,13 +11,16 @@ from memreact.events import (
     CapabilitiesRead,
     ClockDisturbed,
     Event,
+    HoldAsked,
     Inspected,
     Instant,
     LimitHit,
     MemcgAppeared,
     MemcgChanged,
     MemcgGone,
+    ReleaseAsked,
     RulesChanged,
+    RunAsked,
     StallSeen,
     Stopping,
     Surveyed,
@@ -25,6 +28,13 @@ from memreact.events import (
 )
 from memreact.policy import evicting
 from memreact.policy.ageing import aging_ended
+from memreact.policy.asked import (
+    hold_asked,
+    hold_over,
+    hold_unmeasured,
+    release_asked,
+    run_asked,
+)
 from memreact.policy.closing import stay_away
 from memreact.policy.schedule import (
     due_periods,
@@ -62,7 +72,8 @@ def step(state: State, event: Event, rules: Rules, now: Instant) -> Step:
     """
     if state.stopping and not isinstance(event, _ANSWERS):
         return nothing(state)
-    made = _meaning(state, event, rules, now)
+    made = hold_over(state, now)
+    made = made.then(_meaning(made.state, event, rules, now))
     made = made.then(proceed(made.state, rules, now))
     state = decided(made.state, made.decisions)
     return replace(made, state=state, wake_at=wake_at(state))
@@ -95,14 +106,20 @@ def _meaning(state: State, event: Event, rules: Rules, now: Instant) -> Step:  #
         case CapabilitiesRead():
             return _capabilities(state, event, rules, now)
         case ClockDisturbed():
-            return _disturbed(state, event)
+            return _disturbed(state, event, now)
+        case HoldAsked():
+            return hold_asked(state, event, now)
+        case ReleaseAsked():
+            return release_asked(state, event, now)
+        case RunAsked():
+            return run_asked(state, event, now)
         case Stopping():
             return break_off(replace(state, stopping=True))
 
 
 def _timer(state: State, rules: Rules, now: Instant) -> Step:
     if state.turn is None:
-        return _begin_what_is_due(state, now)
+        return _begin_what_is_due(state, now) if state.hold is None else nothing(state)
     if state.turn.in_flight:
         return evicting.overdue(state, now)
     if state.pause is not None:
@@ -177,7 +194,7 @@ def _rescheduled(state: State, rules: Rules, now: Instant) -> State:
     """The state with other turns due, and a running turn that is no longer for what is not."""
     due, turn = next_turns(state, rules, now), state.turn
     if turn is not None:
-        periods = frozenset(p for p in due if p in turn.periods or due[p] <= now)
+        periods = frozenset(p for p in due if turn.asked or p in turn.periods or due[p] <= now)
         emptied = turn.emptied if due else frozenset()
         turn = replace(turn, periods=periods, emptied=emptied)
     return replace(state, due=due, turn=turn)
@@ -197,8 +214,10 @@ def _capabilities(state: State, event: CapabilitiesRead, rules: Rules, now: Inst
     return plan_anew(state, "guest_changed")
 
 
-def _disturbed(state: State, event: ClockDisturbed) -> Step:
+def _disturbed(state: State, event: ClockDisturbed, now: Instant) -> Step:
     """Rates that were counted across the jump mean nothing: forget them."""
+    released = hold_unmeasured(state, event.cause, now)
+    state = released.state
     memcgs = {
         path: replace(memcg, stall_us=None, appetite=replace(memcg.appetite, evicted_pages=0))
         for path, memcg in state.memcgs.items()
@@ -206,5 +225,5 @@ def _disturbed(state: State, event: ClockDisturbed) -> Step:
     held = None if state.pause is None else replace(state.pause, base=None)
     state = replace(state, memcgs=memcgs, samples=(), pause=held)
     decision = Decision("forget", Because("clock_disturbed", {"cause": event.cause}))
-    step = Step(state, (ReadCapabilities(),), (decision,))
+    step = Step(state, (ReadCapabilities(),), (*released.decisions, decision))
     return step.then(plan_anew(state, "clock_disturbed"))

@@ -21,10 +21,27 @@ TURN_ENDS_US = 3_600_000_000
 _EMPTIED_ENDS_US = 60_000_000
 
 
-def begin(state: State, periods: frozenset[int], now: Instant) -> Step:
-    """Start a turn for the periods that are due, and for what was emptied since."""
-    turn = Turn(started_at=now, periods=periods, emptied=state.emptied)
-    return _survey(replace(state, emptied=frozenset(), look=False, samples=()), turn)
+def begin(
+    state: State,
+    periods: frozenset[int],
+    now: Instant,
+    *,
+    asked: bool = False,
+    within: str | None = None,
+) -> Step:
+    """Start a turn for the periods that are due, and for what was emptied since.
+
+    Args:
+        state: What was remembered.
+        periods: Those.
+        now: The moment.
+        asked: An operator asked for it, due or not.
+        within: It is for this memcg and those below it alone; what was emptied waits.
+    """
+    emptied = state.emptied if within is None else frozenset()
+    turn = Turn(now, periods, emptied, asked=asked, within=within)
+    state = replace(state, emptied=state.emptied - emptied, look=False, samples=())
+    return _survey(state, turn)
 
 
 def _survey(state: State, turn: Turn) -> Step:
@@ -49,7 +66,7 @@ def surveyed(state: State, event: Surveyed, rules: Rules, now: Instant) -> Step:
 
 def _planned(state: State, event: Surveyed, rules: Rules, now: Instant) -> Step:
     turn = state.turn
-    if turn is None or state.pause is not None or state.stopping:
+    if turn is None or state.pause is not None or state.hold is not None or state.stopping:
         return nothing(state)
     made = plan(state, turn, event, rules, now)
     state = with_baselines(state, turn, event, rules, now)
@@ -81,9 +98,9 @@ def _next(state: State, rules: Rules, now: Instant) -> Step | None:
         return None
     if state.stopping:
         return _let_go(state, turn, now)
-    if state.pause is not None or now < turn.hold_until:
+    if state.pause is not None or state.hold is not None or now < turn.hold_until:
         return None
-    if now - turn.started_at > TURN_ENDS_US:
+    if now - turn.started_at > TURN_ENDS_US and not turn.plan_again:
         return _let_go(state, turn, now)
     if turn.look:
         asked = replace(turn, look=False, hold_until=Instant(now + window_us(state, rules)))
@@ -152,7 +169,7 @@ def _finish(
 ) -> Step:
     """End the turn: the next idle phase is a whole period long, and begins here."""
     due = dict(state.due)
-    for period in turn.periods & due.keys():
+    for period in turn.periods & due.keys() if turn.within is None else ():
         due[period] = now if at_once else Instant(now + period)
     emptied = state.emptied | turn.emptied if at_once else state.emptied
     state = replace(

@@ -17,7 +17,7 @@ from memreact.actions import (
     Survey,
 )
 from memreact.events import AgingEnded, BatchEnded, Event, Inspected, Instant, Surveyed, TimerFired
-from memreact.policy.plan import forbidden
+from memreact.policy.plan import forbidden, is_within
 from memreact.policy.protection import reclaimable_bytes
 from memreact.policy.state import State, Step, Work
 from memreact.policy.step import step
@@ -25,6 +25,7 @@ from memreact.rules import Rules, rules_for
 
 WORK = (Survey, Inspect, Evict, Reclaim, Age)
 MOST_BYTES = 64 << 20
+DAY_US = 86_400_000_000
 
 _ACTION = msgspec.json.Decoder(Action)
 _EVENT = msgspec.json.Decoder(Event)
@@ -62,6 +63,8 @@ class Watched:
         self._check_work(before, event, made, now)
         for action in made.actions:
             self._follow_triggers(action)
+        self._check_hold(made.state, now)
+        self._check_scope(made)
         self._check_quiet(made, event, now)
         self.state, self.wake_at = made.state, made.wake_at
         return made
@@ -85,6 +88,7 @@ class Watched:
         if before.turn is not None and before.turn.doing is not None:
             assert answers(event, before.turn.doing), "one thing at a time"
         assert made.state.pause is None, "no work while paused"
+        assert made.state.hold is None, "no work while held"
         assert now >= after.hold_until, "no work before a hold is over"
         assert not made.state.stopping, "nothing new at the end"
         assert made.state.due, "no work where none is due"
@@ -132,6 +136,26 @@ class Watched:
             kept = max(guard.protected_bytes, floor if at == 0 else 0)
             assert not kept or guard.current_bytes - asked_bytes - overshoot >= kept
 
+    def _check_hold(self, state: State, now: Instant) -> None:
+        """A hold ends by itself, and something wakes us for it."""
+        hold = state.hold
+        if hold is None or state.stopping:
+            return
+        assert hold.since <= now < hold.until <= now + DAY_US
+        assert not state.turn or not state.turn.armed, "nothing is armed while nothing is done"
+
+    def _check_scope(self, made: Step) -> None:
+        """A turn for one memcg touches nothing outside of it."""
+        turn = made.state.turn
+        if turn is None or turn.within is None:
+            return
+        for action in made.actions:
+            match action:
+                case Evict(path=path) | Reclaim(path=path) | Inspect(path):
+                    assert is_within(path, turn.within)
+                case Age(targets):
+                    assert all(is_within(target.path, turn.within) for target in targets)
+
     def _follow_triggers(self, action: Action) -> None:
         if isinstance(action, Arm):
             assert action.triggers
@@ -151,6 +175,9 @@ class Watched:
             assert not self.armed
         if made.state.stopping:
             return
+        if made.state.hold is not None and (turn is None or turn.doing is None):
+            assert made.wake_at is not None
+            assert made.wake_at <= made.state.hold.until, "a hold always ends"
         if made.state.due and (turn is None or turn.doing is None):
             assert made.wake_at is not None, "no timer is lost"
         if turn is not None and turn.doing is None:

@@ -22,6 +22,7 @@ from memreact.events import (
     Generation,
     Guard,
     GuestPressure,
+    HoldAsked,
     Inspected,
     Inspection,
     Instant,
@@ -33,12 +34,15 @@ from memreact.events import (
     NodeView,
     Outcome,
     PressureSample,
+    ReleaseAsked,
     RulesChanged,
+    RunAsked,
     StallSeen,
     Stopping,
     Surveyed,
     TimerFired,
 )
+from memreact.policy.asked import why_not_run
 from memreact.rules import CgroupRule, Rules
 from tests.memreact.policy.invariants import Watched
 from tests.memreact.policy.simulated_guest import BASE
@@ -349,10 +353,40 @@ class AnyEvents(RuleBasedStateMachine):
         """Its hardware, or who else reclaims in it."""
         self.tell(guest)
 
-    @rule()
-    def the_clock_is_disturbed(self) -> None:
+    @rule(cause=st.sampled_from(["test", "suspend", "snapshot_restored"]))
+    def the_clock_is_disturbed(self, cause: str) -> None:
         """A suspend, a step, a restored snapshot."""
-        self.tell(ClockDisturbed("test"))
+        held = self.watched.state.hold is not None and not self.watched.state.stopping
+        self.tell(ClockDisturbed(cause))
+        assert self.watched.state.hold is None or not held or cause == "test"
+
+    # What an operator asks for
+
+    @rule(us=st.sampled_from([-1, 0, 1, 50_000, 30 * SECOND, 2 * 86_400 * SECOND]))
+    def a_hold_is_asked_for(self, us: int) -> None:
+        """Too late, short, or for longer than there is."""
+        self.tell(HoldAsked(Instant(self.now + us), "cid 2", "test"))
+
+    @rule()
+    def a_release_is_asked_for(self) -> None:
+        """Held or not."""
+        stopping = self.watched.state.stopping
+        self.tell(ReleaseAsked("cid 2"))
+        assert stopping or self.watched.state.hold is None
+
+    @rule(path=st.none() | st.sampled_from([*PATHS, "/gone"]))
+    def a_turn_is_asked_for(self, path: str | None) -> None:
+        """It begins at once, or there is a reason."""
+        state = self.watched.state
+        over = state.hold is not None and self.now >= state.hold.until
+        why = why_not_run(replace(state, hold=None) if over else state, path)
+        self.tell(RunAsked(path, "cid 2"))
+        turn = self.watched.state.turn
+        if why is not None:
+            assert turn is None or state.turn is not None, "nothing begins"
+            return
+        assert turn is not None
+        assert (turn.asked, turn.within, turn.started_at) == (True, path, self.now)
 
     @rule(really=st.integers(0, 15))
     def it_is_stopped(self, really: int) -> None:
