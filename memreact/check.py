@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from memreact.effect import keys_said, one_line, without_effect
-from memreact.settings import Settings, SettingsError, entry_key, load
+from memreact.settings import (
+    DEFAULT_ORIGIN,
+    Layer,
+    Settings,
+    SettingsError,
+    entry_key,
+    load,
+    load_file,
+    settle,
+)
 from memreact_schemas.config import DEFAULTS, CgroupEntry
 
 __all__ = ["EXIT_BAD", "EXIT_GOOD", "check", "printed"]
@@ -28,11 +37,16 @@ def check(path: str | None, *, show_all: bool = False, root: str = "") -> tuple[
         The exit code, and the text: for `EXIT_GOOD` TOML for stdout, else the error for stderr.
     """
     try:
-        settings = load(path, root=root)
+        settings = load(root=root) if path is None else _alone(path)
     except SettingsError as error:
         return EXIT_BAD, f"{error}\n"
-    warnings = "".join(f"# warning: {warning}\n" for warning in without_effect(settings.config))
+    warned = (*settings.warnings, *without_effect(settings.config))
+    warnings = "".join(f"# warning: {one_line(warning)}\n" for warning in warned)
     return EXIT_GOOD, warnings + printed(settings, show_all=show_all)
+
+
+def _alone(path: str) -> Settings:
+    return settle([Layer(DEFAULT_ORIGIN, DEFAULTS), Layer(path, load_file(path))])
 
 
 def printed(settings: Settings, *, show_all: bool = False) -> str:

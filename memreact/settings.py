@@ -1,9 +1,11 @@
-"""Settings from files: read, laid over one another, and each value's origin kept.
+"""Settings from files and the kernel command line, laid over one another, origins kept.
 
-Weakest first: the defaults, /usr/lib/memreact/memreact.toml, /etc/memreact/memreact.toml, and the
-drop-ins /etc/memreact/memreact.toml.d/*.toml in the order of their names. A file that is named
-explicitly takes the place of all of these and lies over the defaults alone: what holds can then be
-read off that one file. Whatever is wrong in a file is a `SettingsError` that says where.
+Weakest first: the defaults; /usr/lib/memreact/memreact.toml; /etc/memreact/memreact.toml; the
+drop-ins /etc/memreact/memreact.toml.d/*.toml in the order of their names; Kata's own files, its
+runtime's and then its agent's, where they exist; the kernel command line; what was pushed. A file
+that is named explicitly takes the place of all files. Whatever is wrong in a file is a
+`SettingsError` that says where; a bad word on the kernel command line is passed over with a
+warning, so that no guest fails to boot for it.
 """
 
 from __future__ import annotations
@@ -14,24 +16,31 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
-import msgspec
 import tomli
 from msgspec.structs import replace
 
+from kernelio.boot import read_cmdline
+from kernelio.errors import KernelioError, Vanished
+from kernelio.layout import Layout
+from memreact.boot_settings import AGENT_FILE_WORD, BOOT_ORIGIN, BootSettings, boot_settings
+from memreact.kata_settings import is_kata, kata_settings
 from memreact.rules import Rules, rules_from
-from memreact.settings_errors import SettingsError, explain
+from memreact.settings_errors import SettingsError
+from memreact.settings_value import config_from
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, overlay
 
 __all__ = [
     "DEFAULT_ORIGIN",
     "DROP_INS",
     "FILES",
+    "KATA_FILE",
     "Layer",
     "Place",
     "Settings",
     "SettingsError",
     "config_from",
     "entry_key",
+    "files_watched",
     "keys_of_entry",
     "load",
     "load_file",
@@ -45,6 +54,7 @@ __all__ = [
 
 FILES = ("/usr/lib/memreact/memreact.toml", "/etc/memreact/memreact.toml")
 DROP_INS = "/etc/memreact/memreact.toml.d"
+KATA_FILE = "/etc/kata-containers/configuration.toml"
 DEFAULT_ORIGIN = "default"
 _PLACE_KEYS = ("path", "numa")
 _FILE_BYTES_MAX = 1 << 20
@@ -93,10 +103,10 @@ class Settings:
 
 
 def load(explicit: str | None = None, *, root: str = "", revision: int = 1) -> Settings:
-    """Read all layers of files.
+    """Read all layers but the pushed one, and merge them.
 
     Args:
-        explicit: The only file to read; it must exist. None reads those of the machine, if any.
+        explicit: The file that takes the place of the machine's; it must exist.
         root: Prefix of the machine's files: empty outside of tests.
         revision: Of the settings that are made.
 
@@ -107,7 +117,7 @@ def load(explicit: str | None = None, *, root: str = "", revision: int = 1) -> S
 
 
 def read_layers(explicit: str | None = None, *, root: str = "") -> list[Layer]:
-    """Read what there is to be read: all layers but the pushed one, weakest first.
+    """Read all layers but the pushed one, weakest first.
 
     Args:
         explicit: As for `load`.
@@ -116,8 +126,18 @@ def read_layers(explicit: str | None = None, *, root: str = "") -> list[Layer]:
     Raises:
         SettingsError: As for `load`.
     """
-    files = _files_of(root) if explicit is None else [Layer(explicit, load_file(explicit))]
-    return [Layer(DEFAULT_ORIGIN, DEFAULTS), *files]
+    boot = _boot(root)
+    files = _files_of(root, boot) if explicit is None else [Layer(explicit, load_file(explicit))]
+    booted = Layer(BOOT_ORIGIN, boot.config, warnings=boot.warnings)
+    return [Layer(DEFAULT_ORIGIN, DEFAULTS), *files, booted]
+
+
+def files_watched(explicit: str | None = None, *, root: str = "") -> tuple[list[str], list[str]]:
+    """Name the files that `load` reads, there or not, and the folders of which it reads any."""
+    if explicit is not None:
+        return [explicit], []
+    kata = [path for path, _ in _kata_files(root, _boot(root))]
+    return [*(root + file for file in FILES), *kata], [root + DROP_INS]
 
 
 def settle(layers: Sequence[Layer], revision: int = 1) -> Settings:
@@ -191,14 +211,43 @@ def _said_of(entry: CgroupEntry) -> Iterator[tuple[str, object]]:
             yield f"{name}.{key}", value
 
 
-def _files_of(root: str) -> list[Layer]:
+def _boot(root: str) -> BootSettings:
+    try:
+        words = read_cmdline(Layout(root))
+    except Vanished:
+        return BootSettings()  # no /proc is mounted
+    except KernelioError as error:
+        return BootSettings(warnings=(f"{BOOT_ORIGIN} is not read: {error}",))
+    return boot_settings(words)
+
+
+def _files_of(root: str, boot: BootSettings) -> list[Layer]:
     """Read what there is of the machine's files."""
     layers = []
     for path in (*(root + file for file in FILES), *_drop_ins(root + DROP_INS)):
         data = _read(path)
         if data is not None:
             layers.append(Layer(path, _load_bytes(data, path)))
-    return layers
+    return [*layers, *_kata_layers(root, boot)]
+
+
+def _kata_files(root: str, boot: BootSettings) -> list[tuple[str, bool]]:
+    """List Kata's files, weakest first, and whether they should be there."""
+    named = [(root + boot.agent_file, True)] if boot.agent_file else []
+    return [(root + KATA_FILE, False), *named]
+
+
+def _kata_layers(root: str, boot: BootSettings) -> Iterator[Layer]:
+    """Read what Kata's files say of its mem-agent; what else they say is theirs."""
+    for path, named in _kata_files(root, boot):
+        data = _read(path)
+        if data is not None:
+            value = _toml_of(text := _decoded(data, path), path)
+            found = kata_settings(value, path, text)
+            yield Layer(path, config_from(found.tables, path, text, found.written))
+        elif named:
+            warning = f"{BOOT_ORIGIN}: {AGENT_FILE_WORD} names {path}, which does not exist"
+            yield Layer(path, Config(), warnings=(warning,))
 
 
 def _drop_ins(folder: str) -> list[str]:
@@ -243,8 +292,12 @@ def _read(path: str) -> bytes | None:
 
 
 def _load_bytes(data: bytes, path: str) -> Config:
+    return load_text(_decoded(data, path), path)
+
+
+def _decoded(data: bytes, path: str) -> str:
     try:
-        text = data.decode()
+        return data.decode()
     except UnicodeDecodeError as error:
         before = data[: error.start]
         raise SettingsError(
@@ -254,17 +307,24 @@ def _load_bytes(data: bytes, path: str) -> Config:
             line=before.count(b"\n") + 1,
             column=len(before) - before.rfind(b"\n"),
         ) from error
-    return load_text(text, path)
 
 
 def load_text(text: str, origin: str) -> Config:
-    """Read TOML as a layer.
+    """Read TOML as a layer: in our form, or in one of Kata's.
 
     Raises:
         SettingsError: It is not TOML, or says what it may not.
     """
+    value = _toml_of(text, origin)
+    if not is_kata(value):
+        return config_from(value, origin, text)
+    found = kata_settings(value, origin, text)
+    return config_from(found.tables, origin, text, found.written)
+
+
+def _toml_of(text: str, origin: str) -> dict[str, object]:
     try:
-        value = tomli.loads(text)
+        return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         raise SettingsError(
             origin, f"not TOML: {error.msg}", line=error.lineno, column=error.colno
@@ -273,23 +333,3 @@ def load_text(text: str, origin: str) -> Config:
         raise SettingsError(origin, "not taken: nested too deeply") from error
     except ValueError as error:  # such as a number of more digits than Python reads
         raise SettingsError(origin, f"not TOML: {error}") from error
-    return config_from(value, origin, text)
-
-
-def config_from(value: object, origin: str, text: str = "") -> Config:
-    """Check a parsed layer.
-
-    Args:
-        value: Tables, lists and plain values, as TOML and JSON have them.
-        origin: Named in the error.
-        text: The TOML that it was parsed from, to tell the line.
-
-    Raises:
-        SettingsError: An unknown key, a wrong type, or a value out of its range.
-    """
-    try:
-        return msgspec.convert(value, Config)
-    except msgspec.ValidationError as error:
-        raise explain(str(error), value, origin, text) from error
-    except (UnicodeEncodeError, RecursionError) as error:
-        raise SettingsError(origin, f"not taken: {error}") from error

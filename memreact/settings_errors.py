@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
@@ -14,13 +14,21 @@ from msgspec.structs import fields
 
 from memreact_schemas.config import DEFAULTS, U64_MAX, CgroupEntry, Config
 
-__all__ = ["SettingsError", "explain", "known_key", "values_of"]
+__all__ = [
+    "KeyPath",
+    "SettingsError",
+    "explain",
+    "known_key",
+    "unknown_key",
+    "values_of",
+    "wrong_value",
+]
 
 _SHOWN_MAX = 60
 _SHOWN_BITS_MAX = 200
 _LOOKED_THROUGH_MAX = 4 << 20  # bytes of TOML that are parsed to find a line: half a second
 
-_Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 class SettingsError(Exception):
@@ -64,7 +72,13 @@ _ENTRY_KEY = re.compile(r"memcg\.cgroup\[/.*\](?:\.(\w+))?", re.DOTALL)
 _NOTHING = object()
 
 
-def explain(message: str, value: object, origin: str, text: str) -> SettingsError:
+def explain(
+    message: str,
+    value: object,
+    origin: str,
+    text: str,
+    written: Mapping[KeyPath, KeyPath] | None = None,
+) -> SettingsError:
     """Turn msgspec's sentence into key, found and expected.
 
     Args:
@@ -72,6 +86,7 @@ def explain(message: str, value: object, origin: str, text: str) -> SettingsErro
         value: What was to be converted to a `Config`.
         origin: Named in the error.
         text: The TOML that it was parsed from; empty where there is none.
+        written: Where a key stands there, if elsewhere than in `value`.
     """
     what, _, at = message.rpartition(" - at `$")
     path = _path_from(at) if what else ()
@@ -86,8 +101,40 @@ def explain(message: str, value: object, origin: str, text: str) -> SettingsErro
         expected = by_hand[1]
     else:
         expected = values_of(path) or what.removeprefix("Expected ")
-    found, line = _shown(_value_at(value, path)), _line_of(text, path)
-    return SettingsError(origin, expected, found=found, key=_dotted(path), line=line)
+    stands = (written or {}).get(path, path)
+    return wrong_value(stands, _value_at(value, path), expected, origin, text)
+
+
+def wrong_value(
+    path: KeyPath, value: object, expected: str, origin: str, text: str
+) -> SettingsError:
+    """Say what a key holds, and what would have been right.
+
+    Args:
+        path: Where the key stands.
+        value: What it holds.
+        expected: What would have been right.
+        origin: Named in the error.
+        text: The TOML that holds it; empty where there is none.
+    """
+    line = _line_of(text, path)
+    return SettingsError(origin, expected, found=_shown(value), key=_dotted(path), line=line)
+
+
+def unknown_key(path: KeyPath, known: Sequence[str], origin: str, text: str) -> SettingsError:
+    """Say which key is not known, and which one may have been meant.
+
+    Args:
+        path: Where the key stands.
+        known: Those that are known there.
+        origin: Named in the error.
+        text: The TOML that holds it; empty where there is none.
+    """
+    from difflib import get_close_matches  # noqa: PLC0415  # memory that only an error costs
+
+    near = get_close_matches(str(path[-1]), known, n=1)
+    expected = f"a known key: did you mean `{near[0]}`?" if near else f"one of {', '.join(known)}"
+    return _unknown_at(path, expected, origin, text)
 
 
 def known_key(key: str, origin: str) -> str:
@@ -97,7 +144,7 @@ def known_key(key: str, origin: str) -> str:
         SettingsError: There is no such key.
     """
     if entry := _ENTRY_KEY.fullmatch(key):
-        path: _Path = ("memcg", "cgroup", 0)
+        path: KeyPath = ("memcg", "cgroup", 0)
         name = entry[1] or "path"
     else:
         table, _, name = key.partition(".")
@@ -108,7 +155,7 @@ def known_key(key: str, origin: str) -> str:
     return key
 
 
-def _unknown(path: _Path, key: str, origin: str, text: str) -> SettingsError:
+def _unknown(path: KeyPath, key: str, origin: str, text: str) -> SettingsError:
     """Say which key is not known here, and which one may have been meant."""
     from difflib import get_close_matches  # noqa: PLC0415  # memory that only an error costs
 
@@ -124,21 +171,24 @@ def _unknown(path: _Path, key: str, origin: str, text: str) -> SettingsError:
         expected = f"a key of this table: `{key}` belongs to [{elsewhere[0]}]"
     else:
         expected = f"one of {', '.join(known)}" if known else "nothing: it has no keys yet"
-    found = f"the unknown key {_shown(key)}"
-    line = _line_of(text, (*path, key))
-    return SettingsError(origin, expected, found=found, key=_dotted(path), line=line)
+    return _unknown_at((*path, key), expected, origin, text)
 
 
-def _path_from(at: str) -> _Path:
+def _unknown_at(path: KeyPath, expected: str, origin: str, text: str) -> SettingsError:
+    found, line = f"the unknown key {_shown(path[-1])}", _line_of(text, path)
+    return SettingsError(origin, expected, found=found, key=_dotted(path[:-1]), line=line)
+
+
+def _path_from(at: str) -> KeyPath:
     return tuple(name or int(index) for name, index in _STEP.findall(at))
 
 
-def _dotted(path: _Path) -> str:
+def _dotted(path: KeyPath) -> str:
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")
 
 
-def _table_of(path: _Path) -> type[Struct]:
+def _table_of(path: KeyPath) -> type[Struct]:
     """Find the struct of the table that a key path leads to, or into."""
     if path[1:2] == ("cgroup",):
         return CgroupEntry
@@ -146,7 +196,7 @@ def _table_of(path: _Path) -> type[Struct]:
     return type(table) if isinstance(table, Struct) else Config
 
 
-def _keys_of(path: _Path) -> tuple[str, ...]:
+def _keys_of(path: KeyPath) -> tuple[str, ...]:
     return _table_of(path).__struct_fields__
 
 
@@ -200,7 +250,7 @@ def _below(value: object, step: str | int) -> object:
     return _NOTHING
 
 
-def _value_at(value: object, path: _Path) -> object:
+def _value_at(value: object, path: KeyPath) -> object:
     for step in path:
         value = _below(value, step)
     return value
@@ -223,7 +273,7 @@ def _shown(value: object) -> str:
     return names.get(type(value), f"a {type(value).__name__}")
 
 
-def _line_of(text: str, path: _Path) -> int | None:
+def _line_of(text: str, path: KeyPath) -> int | None:
     """Find the line where a key stands: the first one up to which the text has the key.
 
     None where the text is too large to look through, or there is no text.
@@ -243,7 +293,7 @@ class _Search:
     """Parses beginnings of a text that is known to be TOML, until it has parsed too much."""
 
     lines: list[str]
-    path: _Path
+    path: KeyPath
     left: int = _LOOKED_THROUGH_MAX
 
     def has_up_to(self, count: int) -> bool:

@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memreact.boot_settings import BOOT_ORIGIN
 from memreact.settings import (
     DEFAULT_ORIGIN,
     DROP_INS,
     FILES,
+    KATA_FILE,
     Layer,
     SettingsError,
     config_from,
     entry_key,
+    files_watched,
     load,
     load_file,
     load_text,
@@ -34,6 +37,10 @@ def write(root: Path, path: str, text: str) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     return str(file)
+
+
+def booted(root: Path, line: str) -> None:
+    write(root, "/proc/cmdline", line + "\n")
 
 
 def test_a_machine_without_any_file_has_the_defaults(tmp_path: Path) -> None:
@@ -56,6 +63,76 @@ def test_the_admins_file_lies_over_the_vendors_and_drop_ins_over_both(tmp_path: 
     assert settings.origins["memcg.swappiness_max"] == late
     assert settings.origins["memcg.disabled"] == DEFAULT_ORIGIN
     assert early not in settings.origins.values()
+
+
+def test_katas_files_lie_over_ours_and_the_kernel_command_line_over_all(tmp_path: Path) -> None:
+    keys = ["swappiness_max", "period_secs", "period_psi_percent_limit", "swap"]
+    ours = [f"{key} = {value}" for key, value in zip(keys, (1, 1, 1, "true"), strict=True)]
+    late = write(tmp_path, f"{DROP_INS}/99.toml", "\n".join(["[memcg]", *ours]))
+    theirs = "[agent.kata.mem_agent]\nmemcg_swappiness_max = 2\nmemcg_period_secs = 2\n"
+    runtime = write(tmp_path, KATA_FILE, theirs + "memcg_period_psi_percent_limit = 2\n")
+    agents = "mem_agent_memcg_swappiness_max = 3\nmem_agent_memcg_period_secs = 3\n"
+    agent = write(tmp_path, "/etc/agent.toml", agents)
+    booted(tmp_path, "agent.config_file=/etc/agent.toml memreact.memcg.swappiness_max=4")
+    settings = load(root=str(tmp_path))
+    memcg = settings.config.memcg
+    assert (memcg.swappiness_max, memcg.period_secs) == (4, 3)
+    assert (memcg.period_psi_percent_limit, memcg.swap) == (2, True)
+    origins = [settings.origins[f"memcg.{key}"] for key in keys]
+    assert origins == [BOOT_ORIGIN, agent, runtime, late]
+    assert settings.warnings == ()
+
+
+def test_which_file_of_katas_disabled_us_is_told(tmp_path: Path) -> None:
+    write(tmp_path, ADMIN, "[memcg]\ndisabled = false\n")
+    runtime = write(tmp_path, KATA_FILE, "[agent.kata.mem_agent]\nmem_agent_enable = false\n")
+    settings = load(root=str(tmp_path))
+    assert settings.rules.base.disabled
+    assert settings.config.compact.disabled
+    assert settings.origins["memcg.disabled"] == settings.origins["compact.disabled"] == runtime
+
+
+def test_a_kata_file_is_not_ours_but_for_the_mem_agents_part(tmp_path: Path) -> None:
+    write(tmp_path, KATA_FILE, "[memcg]\nanything = 1\n[agent.other]\nmem_agent = 7\n")
+    assert load(root=str(tmp_path)).config == DEFAULTS
+    write(tmp_path, KATA_FILE, "[agent.kata.mem_agent]\nmemcg_swapp = true\n")
+    with pytest.raises(SettingsError, match="did you mean `memcg_swap`"):
+        load(root=str(tmp_path))
+
+
+def test_an_explicit_file_may_be_in_katas_form_and_lies_below_the_command_line(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, KATA_FILE, "[agent.kata.mem_agent]\nmemcg_swap = true\n")
+    mine = write(tmp_path, "mine.toml", "mem_agent_memcg_period_secs = 7\n")
+    booted(tmp_path, "memreact.memcg.swappiness_max=4 agent.config_file=/absent.toml")
+    settings = load(mine, root=str(tmp_path))
+    memcg = settings.config.memcg
+    assert (memcg.swap, memcg.period_secs, memcg.swappiness_max) == (False, 7, 4)
+
+
+def test_bad_words_and_an_absent_agents_file_are_warnings_alone(tmp_path: Path) -> None:
+    booted(tmp_path, "agent.config_file=/absent.toml memreact.memcg.swap=maybe")
+    settings = load(root=str(tmp_path))
+    assert settings.config == DEFAULTS
+    absent, word = settings.warnings
+    assert absent.startswith("kernel command line: agent.config_file names ")
+    assert absent.endswith("/absent.toml, which does not exist")
+    assert word.startswith("kernel command line: memreact.memcg.swap: found")
+
+
+def test_a_command_line_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "proc/cmdline").mkdir(parents=True)
+    (warning,) = load(root=str(tmp_path)).warnings
+    assert warning.startswith("kernel command line is not read: ")
+
+
+def test_the_files_to_watch_are_those_that_are_read(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    booted(tmp_path, "agent.config_file=/etc/agent.toml")
+    files = [root + path for path in (*FILES, KATA_FILE, "/etc/agent.toml")]
+    assert files_watched(root=root) == (files, [root + DROP_INS])
+    assert files_watched("/mine.toml", root=root) == (["/mine.toml"], [])
 
 
 def test_what_is_not_a_toml_file_among_the_drop_ins_is_not_read(tmp_path: Path) -> None:
