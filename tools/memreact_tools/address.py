@@ -17,8 +17,7 @@ import os
 import re
 import socket
 import time
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 __all__ = [
     "PORT_MAX",
@@ -63,8 +62,7 @@ class CouldNotConnect(OSError):  # noqa: N818  # reads as what happened
         self.why = why
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
+class UnixAddress(NamedTuple):
     """A socket of this machine.
 
     Args:
@@ -82,8 +80,7 @@ class UnixAddress:
         return f"hvsock:{self.path}:{self.hybrid_port}"
 
 
-@dataclass(frozen=True, slots=True)
-class VsockAddress:
+class VsockAddress(NamedTuple):
     """A port of a guest (CID 3 and up), of the host (2) or of this guest itself (1)."""
 
     cid: int

@@ -1,0 +1,89 @@
+"""A status with everything in it that can be told."""
+
+from __future__ import annotations
+
+from memreact_schemas.status import (
+    CgroupLimits,
+    CgroupStatus,
+    Counters,
+    DecisionRow,
+    GenerationStatus,
+    HoldStatus,
+    NextEviction,
+    NodeStatus,
+    PauseStatus,
+    StallShare,
+    Status,
+)
+
+__all__ = ["DECISION", "STATUS", "cgroup"]
+
+MINUTE = 60_000_000
+NOW = 10 * MINUTE
+DECISION = DecisionRow(
+    number=3,
+    at_us=NOW - MINUTE,
+    verdict="evicted",
+    because="cold",
+    path="/shop",
+    node=0,
+    figures={"pages": 7},
+    words={"by": "us"},
+)
+NEXT = NextEviction(at_us=NOW + 2 * MINUTE, waits_for="period", text="its period is not over")
+
+
+def cgroup(path: str, anon_bytes: int = 64 << 20) -> CgroupStatus:
+    """Return a cgroup of this size."""
+    return CgroupStatus(
+        path=path,
+        populated=True,
+        frozen=True,
+        anon_bytes=anon_bytes,
+        file_bytes=1 << 20,
+        cold_bytes=1 << 20,
+        nodes=(
+            NodeStatus(
+                node=0,
+                rule="/shop",
+                disabled=True,
+                swap=True,
+                period_us=10 * MINUTE,
+                aging_count_min=3,
+                generations=(
+                    GenerationStatus(seq=5, age_us=90_000_000, anon_bytes=1, file_bytes=2),
+                ),
+                next_eviction=NEXT,
+            ),
+        ),
+        counters=Counters(agings=4, evictions=2, evicted_bytes=20 << 20, because={"cold": 2}),
+        last=DECISION,
+        next_eviction=NextEviction(waits_for="generations", text="no generations seen yet"),
+        pressure=StallShare(stall_us=5, over_us=1000, limit_ppm=10_000),
+        away_until_us=NOW + MINUTE,
+        floor_bytes=1 << 30,
+        limits=CgroupLimits(current_bytes=5, min_bytes=2**63 - 1, max_bytes=1 << 40),
+    )
+
+
+STATUS = Status(
+    version="1.0",
+    revision=4,
+    now_us=NOW,
+    started_at_us=0,
+    doing="evicting",
+    at_work="/shop",
+    idle_because="there is no mglru",
+    pause=PauseStatus(since_us=NOW - MINUTE, because="stall", figures={"a": 1}, looks_at_us=NOW),
+    hold=HoldStatus(since_us=0, until_us=NOW + 2 * MINUTE, by="root", reason="a backup"),
+    next_turn_at_us=NOW + MINUTE,
+    next_eviction=NEXT,
+    pressure=StallShare(stall_us=2_500, over_us=1_000_000, limit_ppm=100_000),
+    counters=Counters(agings=4, evictions=2, evicted_bytes=20 << 20),
+    turns=12,
+    problem="memreact.toml:3: wrong",
+    warnings=("no swap",),
+    dropped=2,
+    cgroups_total=25,
+    cgroups=tuple(cgroup(f"/c{number:02}", number << 20) for number in range(25)),
+)

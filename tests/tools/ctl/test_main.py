@@ -1,0 +1,490 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from memreact_schemas import control
+from memreact_tools.ctl.__main__ import main
+from memreact_tools.ctl.verbs import VERBS
+from tests.tools.ctl.doubles import ANSWERS, CHANGED, SETTINGS, Failure, VarlinkDouble
+from tests.tools.ctl.statuses import DECISION, STATUS
+from tests.tools.servers import monitor, serving
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def double() -> VarlinkDouble:
+    """A daemon."""
+    return VarlinkDouble()
+
+
+@pytest.fixture
+def here(tmp_path: Path, double: VarlinkDouble, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a daemon, which needs not to be named."""
+    path = tmp_path / "io.memreact"
+    monkeypatch.setenv("MEMREACT_ADDRESS", f"unix:{path}")
+    with serving(path, double):
+        yield f"unix:{path}"
+
+
+CALLS: list[tuple[str, str, Struct]] = [
+    ("status", "GetStatus", control.GetStatus()),
+    ("status /shop", "GetStatus", control.GetStatus(path="/shop")),
+    ("get", "GetSettings", control.GetSettings()),
+    ("get memcg memcg.swap memcg.cgroup", "GetSettings", control.GetSettings()),
+    ("diff", "GetSettings", control.GetSettings()),
+    ("doctor", "GetDoctor", control.GetDoctor()),
+    (
+        "set memcg.swap=true memcg.period_secs=300",
+        "PatchSettings",
+        control.PatchSettings(patch={"memcg": {"swap": True, "period_secs": 300}}),
+    ),
+    (
+        "set --dry-run --expect-revision 3 memcg.swap=true",
+        "PatchSettings",
+        control.PatchSettings(patch={"memcg": {"swap": True}}, dry_run=True, expected_revision=3),
+    ),
+    ("unset memcg.swap", "DropPushed", control.DropPushed(keys=("memcg.swap",))),
+    ("unset --all", "DropPushed", control.DropPushed()),
+    (
+        "unset memcg.cgroup[/a].swap",
+        "DropPushed",
+        control.DropPushed(keys=("memcg.cgroup[/a].swap",)),
+    ),
+    (
+        "rule add /shop --numa 0,1 swap=true",
+        "AddRule",
+        control.AddRule(rule={"path": "/shop", "numa": [0, 1], "swap": True}),
+    ),
+    (
+        "rule set --expect-revision 4 /shop swap=true",
+        "SetRule",
+        control.SetRule(rule={"path": "/shop", "swap": True}, expected_revision=4),
+    ),
+    ("rule del /shop", "DeleteRule", control.DeleteRule(path="/shop")),
+    (
+        "rule del /shop --numa 1 --dry-run",
+        "DeleteRule",
+        control.DeleteRule(path="/shop", numa=(1,), dry_run=True),
+    ),
+    ("pause 60", "Pause", control.Pause(seconds=60)),
+    ("pause 60 --reason backup", "Pause", control.Pause(seconds=60, reason="backup")),
+    ("resume", "Resume", control.Resume()),
+    ("run-now", "RunNow", control.RunNow()),
+    ("run-now /shop", "RunNow", control.RunNow(path="/shop")),
+    ("log-level debug", "SetLogLevel", control.SetLogLevel(level="debug")),
+    ("watch --status", "Watch", control.Watch(status=True)),
+]
+
+
+@pytest.mark.parametrize(("line", "method", "call"), CALLS, ids=[call[0] for call in CALLS])
+def test_each_verb_makes_its_call(
+    line: str, method: str, call: Struct, double: VarlinkDouble, here: str
+) -> None:
+    double.answers = {"Watch": [control.WatchItem(dropped=0)]}
+    ended = main([*line.split(), "--timeout", "9s"])
+    assert ended == (1 if line.startswith("watch") else 0)
+    assert double.calls == [(method, call)]
+
+
+def test_every_verb_is_a_method_of_the_interface_and_every_method_has_a_verb() -> None:
+    assert {verb.method for verb in VERBS.values()} == set(control.METHODS)
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [("get", SETTINGS), ("set memcg.swap=true", CHANGED), ("resume", control.Nothing())],
+)
+def test_for_programs_the_answer_is_printed_as_it_came(
+    line: str, answer: Struct, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--json", *line.split()]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(msgspec.json.encode(answer))
+
+
+TOLD: list[tuple[str, str]] = [
+    ("status", "memreact 1.0, up 10 min 0 s, settings of revision 4\nnow: evicting /shop\n"),
+    ("status", "\nand 5 more: --all\n"),
+    ("status --all", " /c00\n"),
+    ("get", "memcg.swap = false"),
+    ("get memcg.swap", "memcg.swap = false  pushed by root\n"),
+    ("get compact", 'compact.compact_order = "auto"'),
+    ("get", "memcg.cgroup[/init.scope].disabled = true"),
+    ("get", "! memcg.swap has no effect"),
+    ("diff", "nothing differs from the defaults"),
+    ("doctor", "to the host  missing  none: no balloon\n"),
+    ("doctor", "Freed memory cannot go back to the host."),
+    ("set memcg.swap=true", "revision 5: 1 changed\n  memcg.swap: false -> true  (pushed by root)"),
+    ("set memcg.swap=true", "\n  note: it has no effect here\n"),
+    ("set --dry-run memcg.swap=true", "revision 5: 1 would change\n"),
+    ("pause 90", "paused; it ends by itself in 1 min 30 s\n"),
+]
+
+
+@pytest.mark.parametrize(("line", "text"), TOLD)
+def test_each_answer_is_told_to_people(
+    line: str, text: str, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 0
+    assert text in capsys.readouterr().out
+
+
+def test_what_differs_from_the_defaults_is_told_with_its_origin(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables: dict[str, dict[str, object]] = {"memcg": {"swap": True, "swappiness_max": 50}}
+    changed = msgspec.structs.replace(SETTINGS, settings=tables)
+    double.answers = {"GetSettings": changed}
+    assert main(["diff"]) == 0
+    said = capsys.readouterr().out
+    assert "memcg.swap: false -> true" in said
+    assert "pushed by root" in said
+    assert "swappiness_max" not in said
+    assert "memcg.period_secs: 600 -> nothing" in said
+
+
+REFUSALS: list[tuple[str, Struct | None, str]] = [
+    (
+        "io.memreact.SettingsRefused",
+        control.SettingsRefused(origin="pushed", key="memcg.swap", found="1", expected="a bool"),
+        "refused: pushed: memcg.swap: found 1, expected a bool",
+    ),
+    (
+        "io.memreact.RevisionConflict",
+        control.RevisionConflict(expected=3, actual=4),
+        "revision 4 is in force, not 3",
+    ),
+    ("io.memreact.RuleExists", control.RuleExists(path="/a", numa=(0,)), "/a on node 0 has a rule"),
+    ("io.memreact.NoSuchRule", control.NoSuchRule(path="/a", numa=()), "/a has no rule"),
+    ("io.memreact.NotPossible", control.NotPossible(why="held"), "not possible now: held"),
+    ("org.varlink.service.PermissionDenied", None, "permission denied"),
+    (
+        "org.varlink.service.MethodNotFound",
+        control.NotPossible(why="x"),
+        "org.varlink.service.MethodNotFound why=x",
+    ),
+    ("io.memreact.SettingsRefused", None, "io.memreact.SettingsRefused {}"),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=[refusal[2] for refusal in REFUSALS])
+def test_each_refusal_is_told_and_ends_with_1(
+    refusal: tuple[str, Struct | None, str],
+    double: VarlinkDouble,
+    here: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name, parameters, text = refusal
+    double.answers = {"PatchSettings": Failure(name, parameters)}
+    assert main(["set", "memcg.swap=true"]) == 1
+    said = capsys.readouterr()
+    assert text in said.err
+    assert not said.out
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "set memcg.swp=true",
+        "set memcg.swap",
+        "get memcg.swp",
+        "unset",
+        "unset --all memcg.swap",
+        "unset nothing.there",
+        "rule add /a swp=true",
+        "rule del /a --numa x",
+        "pause 0",
+        "pause 86401",
+        "status --timeout 0",
+        "status --timeout soon",
+        "status --address nowhere",
+    ],
+)
+def test_what_is_misused_ends_with_2_and_nobody_is_asked(
+    line: str, double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    assert capsys.readouterr().err.startswith("memreact-ctl: ")
+    assert double.calls == []
+
+
+@pytest.mark.parametrize("line", ["", "dance", "set", "status --parallel 0", "log-level loud"])
+def test_a_command_line_that_cannot_be_read_ends_with_2(line: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(line.split())
+    assert ended.value.code == 2
+
+
+def test_nobody_there_ends_with_1_and_says_what_to_look_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "--address", f"unix:{tmp_path}/none"]) == 1
+    assert "is memreact, or the guest, running?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "where", [["--address", "unix:{}", "--hybrid-port", "1050"], ["--address", "hvsock:{}:1050"]]
+)
+def test_a_guest_is_reached_by_way_of_its_monitor(
+    where: list[str], tmp_path: Path, double: VarlinkDouble
+) -> None:
+    path = tmp_path / "vm.hvsock"
+    with serving(path, monitor(double, 1050)):
+        assert main(["run-now", *(each.format(path) for each in where)]) == 0
+    assert double.calls == [("RunNow", control.RunNow())]
+
+
+def test_a_stream_is_told_item_by_item_and_its_end_is_no_success(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = [
+        {"decision": msgspec.to_builtins(DECISION), "dropped": 0},
+        {"status": msgspec.to_builtins(STATUS), "dropped": 3},
+        {"dropped": 4},
+    ]
+    double.answers = {"Watch": items}
+    assert main(["watch"]) == 1
+    said = capsys.readouterr()
+    first, *rest = said.out.splitlines()
+    assert first == "540.000 evicted /shop node=0 because=cold pages=7 by=us"
+    assert rest[0].startswith("memreact 1.0, up")
+    assert rest[-1] == "(4 dropped so far)"
+    assert "the stream ended" in said.err
+
+
+def test_a_stream_for_programs_is_a_line_for_each_item(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double.answers = {"Watch": [{"dropped": 0}, {"dropped": 1}]}
+    assert main(["watch", "--json"]) == 1
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert said == [{"dropped": 0}, {"dropped": 1}]
+
+
+EVIL = "/a\x1b[2J\x9b31m\u202e\nrevision 9: done"
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.parametrize("line", ["status", "status /a", "get", "set memcg.swap=true", "doctor"])
+def test_no_name_reaches_the_terminal_raw(
+    line: str,
+    flags: list[str],
+    double: VarlinkDouble,
+    here: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evil = msgspec.json.encode(EVIL)
+    double.answers = {
+        name: msgspec.Raw(
+            msgspec.json.encode(answer)
+            .replace(b'"/c00"', evil)
+            .replace(b'"/init.scope"', evil)
+            .replace(b'"memcg.swap"', evil)
+            .replace(b'"no balloon"', evil)
+        )
+        for name, answer in (
+            ("GetStatus", {"status": STATUS}),
+            ("GetSettings", SETTINGS),
+            ("PatchSettings", CHANGED),
+            (
+                "GetDoctor",
+                ANSWERS["GetDoctor"],
+            ),
+        )
+    }
+    assert main([*flags, *line.split(), *(["--all"] if line == "status" else [])]) == 0
+    said = capsys.readouterr().out
+    assert all(each.isprintable() for each in said.splitlines())
+    assert "\nrevision 9: done" not in said
+    if flags:
+        assert EVIL in json.dumps(json.loads(said), ensure_ascii=False).replace(
+            "\\n", "\n"
+        ).replace("\\u001b", "\x1b")
+
+
+def test_an_answer_of_another_shape_is_told_as_it_came(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double.answers = {"GetStatus": {"status": {"from": "the future"}}}
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out == '{"status":{"from":"the future"}}\n'
+
+
+@pytest.mark.parametrize("said", [b"", b"no varlink\0", b'{"parameters":{'])
+def test_a_broken_answer_ends_with_1(
+    said: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def speak(stream: socket.socket) -> None:
+        stream.recv(1000)
+        stream.sendall(said)
+
+    with serving(tmp_path / "s", speak):
+        assert main(["status", "--address", f"unix:{tmp_path}/s"]) == 1
+    assert f"memreact-ctl: unix:{tmp_path}/s: the " in capsys.readouterr().err
+
+
+def test_a_silent_guest_is_not_waited_for_longer_than_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def silent(stream: socket.socket) -> None:
+        while stream.recv(1000):
+            pass
+
+    with serving(tmp_path / "s", silent):
+        assert main(["status", "--address", f"unix:{tmp_path}/s", "--timeout", "50ms"]) == 1
+    assert "no answer in time" in capsys.readouterr().err
+
+
+@pytest.fixture
+def guests(tmp_path: Path) -> Iterator[Callable[[dict[str, VarlinkDouble]], list[str]]]:
+    """Start daemons by their names; returns their addresses."""
+    with contextlib.ExitStack() as stack:
+
+        def start(doubles: dict[str, VarlinkDouble]) -> list[str]:
+            for name, double in doubles.items():
+                stack.enter_context(serving(tmp_path / name, double))
+            return [f"unix:{tmp_path}/{name}" for name in doubles]
+
+        yield start
+
+
+Guests = Callable[[dict[str, VarlinkDouble]], list[str]]
+
+
+def test_one_push_goes_to_many_and_partial_failure_is_shown(
+    guests: Guests, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conflict = Failure("io.memreact.RevisionConflict", {"expected": 3, "actual": 4})
+    doubles = {"a": VarlinkDouble(), "b": VarlinkDouble({"PatchSettings": conflict})}
+    a, b = guests(doubles)
+    gone = f"unix:{tmp_path}/none"
+    flags = [part for each in (a, b, gone) for part in ("--address", each)]
+    assert main(["set", "memcg.swap=true", *flags]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split() == [a, "done", "revision", "5:", "1", "changed"]
+    assert said[1].startswith(f"{b}     failed  revision 4 is in force, not 3")
+    assert said[2].startswith(f"{gone}  failed  there is no such socket")
+    assert said[3] == "1 done, 2 failed"
+    assert all(len(double.calls) == 1 for double in doubles.values())
+
+
+def test_many_that_all_did_it_end_with_0(
+    guests: Guests, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doubles = {f"g{number}": VarlinkDouble() for number in range(12)}
+    file = tmp_path / "addresses"
+    file.write_text("# all of them\n\n" + "\n".join(guests(doubles)) + "\n")
+    assert main(["--address-file", str(file), "--parallel", "3", "resume"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "12 done, 0 failed"
+    assert all(double.calls == [("Resume", control.Resume())] for double in doubles.values())
+
+
+def test_no_more_are_asked_at_once_than_asked_for(tmp_path: Path) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+    pair = threading.Barrier(2)  # nobody is answered before two have asked
+
+    def serve(stream: socket.socket) -> None:
+        nonlocal now, most
+        stream.recv(1000)
+        with lock:
+            now += 1
+            most = max(most, now)
+        pair.wait(20)
+        with lock:
+            now -= 1
+        stream.sendall(b"{}\0")
+
+    with serving(tmp_path / "s", serve):
+        flags = ["--address", f"unix:{tmp_path}/s"] * 6
+        assert main(["resume", "--parallel", "2", *flags]) == 0
+    assert most == 2
+
+
+def test_many_for_programs_are_a_line_each(
+    guests: Guests, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (a,) = guests({"a": VarlinkDouble()})
+    gone = f"unix:{tmp_path}/none"
+    assert main(["status", "--json", "--address", a, "--address", gone]) == 1
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["address"] == a
+    assert first["answer"]["status"]["revision"] == 4
+    assert "error" not in first
+    assert second["address"] == gone
+    assert "no such socket" in second["error"]
+
+
+def test_long_answers_of_many_stand_below_their_addresses(
+    guests: Guests, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = guests({"a": VarlinkDouble(), "b": VarlinkDouble()})
+    assert main(["get", "memcg.swap", "--address", a, "--address", b]) == 0
+    said = capsys.readouterr().out
+    assert f"{a}:\n  memcg.swap = false  pushed by root\n" in said
+    assert f"{b}:\n  memcg.swap = false" in said
+
+
+def test_what_differs_between_guests_is_told(
+    guests: Guests, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables: dict[str, dict[str, object]] = {**SETTINGS.settings}  # type: ignore[dict-item]
+    tables["memcg"] = {**tables["memcg"], "swap": True}
+    other = VarlinkDouble({"GetSettings": msgspec.structs.replace(SETTINGS, settings=tables)})
+    a, b, c = guests({"a": VarlinkDouble(), "b": other, "c": VarlinkDouble()})
+    assert main(["diff", "--address", a, "--address", b]) == 0
+    said = capsys.readouterr().out
+    assert said == f"memcg.swap\n  {a}: false\n  {b}: true\n0 failed\n"
+    assert main(["diff", "--address", a, "--address", c]) == 0
+    assert "the same settings" in capsys.readouterr().out
+
+
+def test_only_one_guest_is_followed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", "--address", "unix:/a", "--address", "unix:/b"]) == 2
+    assert "one guest at a time" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("content", "code"), [("# none\n", 2), ("unix:/a\nnowhere\n", 2)])
+def test_a_file_of_addresses_is_read_whole_or_not(content: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "addresses").write_text(content)
+    assert main(["resume", "--address-file", f"{tmp_path}/addresses"]) == code
+
+
+def test_a_file_of_addresses_that_is_not_there_ends_with_1(tmp_path: Path) -> None:
+    assert main(["resume", "--address-file", f"{tmp_path}/addresses"]) == 1
+
+
+def test_it_starts_without_a_loop_and_without_what_one_verb_alone_needs() -> None:
+    program = (
+        f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'schemas'), str(ROOT / 'tools')]}\n"
+        "from memreact_tools.ctl.__main__ import main\n"
+        "main(['set', 'memcg.swap=true', '--address', 'unix:/none'])\n"
+        "print(*sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-I", "-c", program], check=True, capture_output=True, text=True
+    )
+    loaded = set(answer.stdout.split())
+    heavy = {
+        "asyncio",
+        "uvloop",
+        "concurrent.futures",
+        "logging",
+        "subprocess",
+        "tomli",
+        "memreact",
+        "kernelio",
+        "memreact_schemas.protobuf",
+    }
+    assert "memreact_tools.ctl.verbs" in loaded
+    assert not loaded & heavy

@@ -1,0 +1,1 @@
+"""`memreact-ctl`: asks and tells the daemon, in this guest or from its host."""

@@ -1,0 +1,159 @@
+"""What may be typed."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TypeAlias
+
+from memreact_schemas.control import HOLD_SECONDS_MAX, SOCKET
+
+__all__ = ["ADDRESS", "parser"]
+
+ADDRESS = f"unix:{SOCKET}"
+# argparse does not name what add_subparsers returns.
+_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  # see above
+_LEVELS = ("error", "warning", "notice", "info", "debug")
+_FORMS = "unix:/PATH, vsock:CID:PORT or hvsock:/PATH:PORT; may be repeated"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; what it finds has `verb`, and `rule_verb` for a rule."""
+    top = argparse.ArgumentParser(
+        prog="memreact-ctl", description="Asks and tells memreact, in this guest or from its host."
+    )
+    _common(top, later=False)
+    top.add_argument("-l", dest="_level", metavar="LEVEL", help=argparse.SUPPRESS)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _reading(verbs)
+    _changing(verbs)
+    _acting(verbs)
+    _connect(verbs.add_parser("connect", help="speak as Kata's agent-ctl does"))
+    return top
+
+
+def _common(to: argparse.ArgumentParser, *, later: bool = True) -> None:
+    """Add what every verb takes, before it or behind it."""
+    unsaid = argparse.SUPPRESS if later else None
+    to.add_argument("--address", action="append", metavar="URI", default=unsaid, help=_FORMS)
+    to.add_argument(
+        "--address-file", metavar="FILE", default=unsaid, help="addresses, one a line; - is stdin"
+    )
+    to.add_argument(
+        "--hybrid-port",
+        type=int,
+        metavar="PORT",
+        default=unsaid,
+        help="a guest's port behind its monitor's unix socket",
+    )
+    to.add_argument(
+        "--parallel",
+        type=_positive,
+        metavar="N",
+        default=argparse.SUPPRESS if later else 16,
+        help="guests that are asked at the same time (16)",
+    )
+    to.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        default=unsaid,
+        help="for each guest, as in 5 or 500ms (10 s)",
+    )
+    to.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS if later else False,
+        help="for programs",
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _verb(verbs: _Verbs, name: str, about: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = verbs.add_parser(name, help=about, description=about)
+    _common(made)
+    return made
+
+
+def _reading(verbs: _Verbs) -> None:
+    status = _verb(verbs, "status", "what goes on, in the guest or in one cgroup")
+    status.add_argument("path", nargs="?", metavar="PATH", help="of a cgroup")
+    status.add_argument("--all", action="store_true", help="every cgroup, not the largest alone")
+    get = _verb(verbs, "get", "settings in force, and where they come from")
+    get.add_argument("keys", nargs="*", metavar="KEY", help="as in memcg.swap, or memcg")
+    _verb(verbs, "diff", "settings that differ from the defaults, or between guests")
+    _verb(verbs, "doctor", "what the guest can do, and what is missing")
+    watch = _verb(verbs, "watch", "decisions as they are made")
+    watch.add_argument("--status", action="store_true", help="status as it changes, too")
+
+
+def _changing(verbs: _Verbs) -> None:
+    change = _change(verbs, "set", "change settings, all or none")
+    change.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="as in memcg.swap=true")
+    unset = _change(verbs, "unset", "forget what was set: the files hold again")
+    unset.add_argument("keys", nargs="*", metavar="KEY")
+    unset.add_argument("--all", action="store_true", help="everything that was set")
+    level = _change(verbs, "log-level", "what reaches the journal")
+    level.add_argument("level", choices=_LEVELS, metavar="LEVEL", help=", ".join(_LEVELS))
+    rule = verbs.add_parser("rule", help="what differs for a cgroup and those below it")
+    rules = rule.add_subparsers(dest="rule_verb", required=True, metavar="add|set|del")
+    for name, about in (
+        ("add", "for a cgroup that has no rule"),
+        ("set", "change keys of a rule, the others stay"),
+        ("del", "take a rule away"),
+    ):
+        each = _change(rules, name, about)
+        each.add_argument("path", metavar="PATH", help="of the cgroup")
+        each.add_argument("--numa", metavar="NODES", help="as in 0,1; all if it is not given")
+        if name != "del":
+            each.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="as in swap=true")
+
+
+def _change(verbs: _Verbs, name: str, about: str) -> argparse.ArgumentParser:
+    made = _verb(verbs, name, about)
+    made.add_argument("--dry-run", action="store_true", help="say what would change")
+    made.add_argument(
+        "--expect-revision", type=int, metavar="N", help="refuse unless this one is in force"
+    )
+    return made
+
+
+def _acting(verbs: _Verbs) -> None:
+    pause = _verb(verbs, "pause", "break off what runs, begin nothing; it ends by itself")
+    pause.add_argument("seconds", type=int, metavar="SECONDS", help=f"1 to {HOLD_SECONDS_MAX}")
+    pause.add_argument("--reason", metavar="TEXT", help="shown in status and log")
+    _verb(verbs, "resume", "end such a pause")
+    run = _verb(verbs, "run-now", "begin a turn now, as if every period were due")
+    run.add_argument("path", nargs="?", metavar="PATH", help="of one cgroup")
+
+
+def _connect(to: argparse.ArgumentParser) -> None:
+    """Take every option of agent-ctl's; its switches take a value, or none."""
+    to.add_argument("--server-address", required=True, action="append", metavar="URI", help=_FORMS)
+    to.add_argument(
+        "--hybrid-vsock-port",
+        type=int,
+        default=1024,
+        metavar="PORT",
+        help="1024 is Kata's agent; memreact listens on 1051 unless it is set to take its place",
+    )
+    to.add_argument("--timeout", metavar="TIME", help="of each call, as in 5s")
+    to.add_argument(
+        "-c",
+        "--cmd",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="COMMAND",
+        help="may be repeated; `list` says which there are",
+    )
+    for switch in ("--hybrid-vsock", "--ignore-errors", "--no-auto-values", "--interactive"):
+        to.add_argument(switch, nargs="?", const="true", metavar="VALUE", help="any value, or none")
+    to.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for programs")
+    to.add_argument(
+        "--parallel", type=_positive, default=argparse.SUPPRESS, metavar="N", help="guests at once"
+    )

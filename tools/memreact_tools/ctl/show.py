@@ -1,0 +1,410 @@
+"""Answers of the daemon, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from memreact_schemas.config import DEFAULTS
+from memreact_schemas.control import (
+    Changed,
+    Doctor,
+    NoSuchRule,
+    NotPossible,
+    RevisionConflict,
+    RuleExists,
+    SettingsInForce,
+    SettingsRefused,
+    tables_to_wire,
+)
+from memreact_schemas.status import (
+    CgroupStatus,
+    Counters,
+    DecisionRow,
+    NextEviction,
+    StallShare,
+    Status,
+)
+from memreact_tools.plain import plain
+
+__all__ = [
+    "amount",
+    "changed_in_words",
+    "differing",
+    "doctor_in_words",
+    "item_in_words",
+    "refusal_in_words",
+    "settings_by_key",
+    "settings_in_words",
+    "span",
+    "status_in_words",
+]
+
+_KIB = 1024
+_CGROUPS_MAX = 20
+_NUMBER_MAX = 2**63 - 1  # of Varlink; what is larger is cut to it
+
+
+class StatusSaid(Struct):
+    """The answer of GetStatus, with its status typed."""
+
+    status: Status
+
+
+class ItemSaid(Struct):
+    """An answer of Watch, typed."""
+
+    decision: DecisionRow | None = None
+    status: Status | None = None
+    dropped: int = 0
+
+
+def amount(size: int) -> str:
+    """Write bytes in the unit that keeps it short."""
+    number = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 10 * _KIB or unit == "GiB":
+            break
+        number /= _KIB
+    return f"{number:.0f} {unit}"
+
+
+def span(microseconds: int) -> str:
+    """Write a length of time in its two largest units."""
+    seconds = max(microseconds, 0) // 1_000_000
+    for size, unit, below, lesser in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} {seconds % size // below} {lesser}"
+    if seconds >= 60:  # noqa: PLR2004  # seconds in a minute
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds} s" if seconds else f"{max(microseconds, 0) // 1000} ms"
+
+
+def changed_in_words(raw: bytes, *, dry_run: bool) -> str:
+    """Say what a change came to."""
+    answer = msgspec.json.decode(raw, type=Changed)
+    count = len(answer.changed)
+    if not count:
+        head = f"revision {answer.revision}: nothing to change"
+    else:
+        would = "would change" if dry_run else "changed"
+        head = f"revision {answer.revision}: {count} {would}"
+    lines = [
+        f"  {each.key}: {_json_or_none(each.before)} -> {_json_or_none(each.after)}"
+        f"  ({each.origin})"
+        for each in answer.changed
+    ]
+    return _text([head, *lines, *(f"  note: {note}" for note in answer.notes)])
+
+
+def _json_or_none(text: str | None) -> str:
+    return "nothing" if text is None else text
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "\n".join(plain(line) for line in lines)
+
+
+def settings_by_key(tables: Mapping[str, object]) -> dict[str, str]:
+    """Return every value, as JSON, by `memcg.swap` or `memcg.cgroup[/a 0].swap`."""
+    found: dict[str, str] = {}
+    for table, keys in tables.items():
+        for key, value in keys.items() if isinstance(keys, Mapping) else ():
+            if isinstance(value, list) and (table, key) == ("memcg", "cgroup"):
+                found.update(_rules_by_key(value))
+            else:
+                found[f"{table}.{key}"] = _json(value)
+    return found
+
+
+def _rules_by_key(rules: Sequence[Mapping[str, object]]) -> Iterator[tuple[str, str]]:
+    for rule in rules:
+        nodes = rule.get("numa")
+        numa = ",".join(map(str, nodes)) if isinstance(nodes, list) else ""
+        place = f"{rule.get('path')} {numa}".rstrip()
+        for key, value in rule.items():
+            if key not in ("path", "numa"):
+                yield f"memcg.cgroup[{place}].{key}", _json(value)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def settings_in_words(raw: bytes, keys: Sequence[str] = ()) -> str:
+    """Say what is in force and where it comes from.
+
+    Args:
+        raw: The answer of GetSettings.
+        keys: Keys, or beginnings of them up to a dot; all if there are none.
+    """
+    answer = msgspec.json.decode(raw, type=SettingsInForce)
+    values = settings_by_key(answer.settings)
+    picked = {key: value for key, value in values.items() if _wanted(key, keys)}
+    lines = _in_columns(
+        (f"{key} = {value}", answer.origins.get(key, "default")) for key, value in picked.items()
+    )
+    return _text([*lines, *_trouble_of(answer)])
+
+
+def _wanted(key: str, keys: Sequence[str]) -> bool:
+    return not keys or any(key == each or key.startswith((f"{each}.", f"{each}[")) for each in keys)
+
+
+def _in_columns(rows: Iterable[tuple[str, str]]) -> list[str]:
+    held = list(rows)
+    width = max((len(left) for left, _ in held), default=0)
+    return [f"{left:<{min(width, 60)}}  {right}".rstrip() for left, right in held]
+
+
+def _trouble_of(answer: SettingsInForce) -> Iterator[str]:
+    if answer.problem is not None:
+        yield f"! a change was not taken: {_problem(answer.problem)}"
+    for warning in answer.warnings:
+        yield f"! {warning}"
+
+
+def _problem(problem: Struct) -> str:
+    said = {field: getattr(problem, field) for field in problem.__struct_fields__}
+    place = ":".join(str(said[part]) for part in ("origin", "line", "column") if said[part])
+    found = f"found {said['found']}, expected " if said["found"] else ""
+    return ": ".join(part for part in (place, said["key"], f"{found}{said['expected']}") if part)
+
+
+def differing(raw: bytes) -> str:
+    """Say what is not as it is by default."""
+    answer = msgspec.json.decode(raw, type=SettingsInForce)
+    now, usual = settings_by_key(answer.settings), settings_by_key(_usual())
+    rows = [
+        (
+            f"{key}: {usual.get(key, 'nothing')} -> {now.get(key, 'nothing')}",
+            answer.origins.get(key, ""),
+        )
+        for key in [*now, *(key for key in usual if key not in now)]
+        if not _same(now.get(key), usual.get(key))
+    ]
+    lines = _in_columns(rows) or ["nothing differs from the defaults"]
+    return _text([*lines, *_trouble_of(answer)])
+
+
+def _usual() -> dict[str, object]:
+    tables: dict[str, object] = msgspec.json.decode(msgspec.json.encode(tables_to_wire(DEFAULTS)))
+    return tables
+
+
+def _same(one: str | None, other: str | None) -> bool:
+    """Compare values in JSON, in which 1 is 1.0."""
+    if one is None or other is None:
+        return one is other
+    return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+
+
+def doctor_in_words(raw: bytes) -> str:
+    """Say what can be done in the guest, and what stands in the way."""
+    report = msgspec.json.decode(raw, type=Doctor).report
+    width = max((len(each.job) for each in report.findings), default=0)
+    lines = [f"memreact {report.version}, Linux {report.capabilities.kernel}"]
+    for each in report.findings:
+        lines.append(f"{each.job:<{width}}  {each.status:<7}  {each.backend}: {each.detail}")
+        if each.remedy:
+            lines.append(f"{'':<{width}}  {'':<7}  > {each.remedy}")
+    if report.idle_because is not None:
+        lines.append(f"memreact stays idle: {report.idle_because}")
+    way = "can" if report.reaches_host else "cannot"
+    return _text([*lines, f"Freed memory {way} go back to the host."])
+
+
+def status_in_words(raw: bytes, *, path: str | None = None, everything: bool = False) -> str:
+    """Say what goes on.
+
+    Args:
+        raw: The answer of GetStatus.
+        path: One cgroup that was asked for, which is told in full.
+        everything: Tell of every cgroup, not of the largest alone.
+    """
+    status = msgspec.json.decode(raw, type=StatusSaid).status
+    lines = list(_guest(status))
+    if path is not None:
+        for each in status.cgroups:
+            lines += ["", *_cgroup(each, status.now_us)]
+    elif status.cgroups:
+        lines += ["", *_cgroup_table(status, everything=everything)]
+    return _text(lines)
+
+
+def _guest(status: Status) -> Iterator[str]:
+    at_work = f" {status.at_work}" if status.at_work else ""
+    up = span(status.now_us - status.started_at_us)
+    yield f"memreact {status.version}, up {up}, settings of revision {status.revision}"
+    yield f"now: {status.doing}{at_work}"
+    if status.idle_because:
+        yield f"idle: {status.idle_because}"
+    if status.hold is not None:
+        left = span(status.hold.until_us - status.now_us)
+        why = f" ({status.hold.reason})" if status.hold.reason else ""
+        yield f"held by {status.hold.by} for another {left}{why}"
+    if status.pause is not None:
+        since = span(status.now_us - status.pause.since_us)
+        yield f"paused for {since}: {status.pause.because}{_figures(status.pause.figures)}"
+    if status.next_turn_at_us is not None:
+        yield f"next turn: in {span(status.next_turn_at_us - status.now_us)}"
+    yield f"next eviction: {_next(status.next_eviction, status.now_us)}"
+    if status.pressure is not None:
+        yield f"pressure: {_share(status.pressure)}"
+    yield f"done: {status.turns} turns, {_counters(status.counters)}"
+    if status.problem:
+        yield f"! a change was not taken: {status.problem}"
+    if status.dropped:
+        yield f"! {status.dropped} items of streams were dropped: somebody reads too slowly"
+    for warning in status.warnings:
+        yield f"! {warning}"
+
+
+def _next(eviction: NextEviction, now_us: int) -> str:
+    if eviction.at_us is None:
+        return eviction.text
+    return f"in {span(eviction.at_us - now_us)}, {eviction.text}"
+
+
+def _share(share: StallShare) -> str:
+    of = 100 * share.stall_us / share.over_us if share.over_us else 0.0
+    return f"{of:.2f} % stalled of {span(share.over_us)}, limit {share.limit_ppm / 10_000:g} %"
+
+
+def _counters(counters: Counters) -> str:
+    evicted = amount(counters.evicted_bytes)
+    return f"{counters.agings} agings, {counters.evictions} evictions of {evicted} in all"
+
+
+def _figures(figures: Mapping[str, object]) -> str:
+    return "".join(f" {key}={value}" for key, value in figures.items())
+
+
+def _cgroup_table(status: Status, *, everything: bool) -> list[str]:
+    shown = sorted(status.cgroups, key=lambda each: (-each.anon_bytes - each.file_bytes, each.path))
+    left = 0 if everything else max(len(shown) - _CGROUPS_MAX, 0)
+    shown = shown[: len(shown) - left]
+    rows = [("ANON", "FILE", "COLD", "EVICTED", "CGROUP")]
+    for each in shown:
+        sizes = (each.anon_bytes, each.file_bytes, each.cold_bytes, each.counters.evicted_bytes)
+        rows.append((*map(amount, sizes), each.path))  # type: ignore[arg-type]  # four sizes
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join([*(f"{row[at]:>{widths[at]}}" for at in range(4)), row[4]]) for row in rows]
+    return [*lines, f"and {left} more: --all"] if left else lines
+
+
+def _cgroup(each: CgroupStatus, now_us: int) -> Iterator[str]:
+    state = "populated" if each.populated else "empty"
+    yield f"{each.path}: {state}{', frozen' if each.frozen else ''}"
+    sizes = f"{amount(each.anon_bytes)} anon, {amount(each.file_bytes)} file"
+    yield f"  in its generations: {sizes}, of it {amount(each.cold_bytes)} cold"
+    yield f"  next eviction: {_next(each.next_eviction, now_us)}"
+    yield f"  done: {_counters(each.counters)}"
+    for because, times in sorted(each.counters.because.items()):
+        yield f"    {because}: {times}"
+    if each.last is not None:
+        yield f"  last: {span(now_us - each.last.at_us)} ago, {_decision(each.last)}"
+    if each.pressure is not None:
+        yield f"  pressure: {_share(each.pressure)}"
+    if each.away_until_us is not None:
+        yield f"  left alone for another {span(each.away_until_us - now_us)}"
+    yield from _protection(each)
+    for node in each.nodes:
+        rule = f"rule {node.rule}" if node.rule is not None else "the base's rule"
+        off = ", disabled" if node.disabled else ""
+        yield f"  node {node.node}: {rule}{off}, every {span(node.period_us)}"
+        for generation in node.generations:
+            yield (
+                f"    generation {generation.seq}: {span(generation.age_us)} old,"
+                f" {amount(generation.anon_bytes)} anon, {amount(generation.file_bytes)} file"
+            )
+
+
+def _protection(each: CgroupStatus) -> Iterator[str]:
+    if each.floor_bytes is not None:
+        yield f"  floor: {amount(each.floor_bytes)}"
+    if each.limits is not None:
+        said = {field: getattr(each.limits, field) for field in each.limits.__struct_fields__}
+        parts = [
+            f"{key.removesuffix('_bytes')} {'all' if value == _NUMBER_MAX else amount(value)}"
+            for key, value in said.items()
+            if value is not None
+        ]
+        yield f"  memory: {', '.join(parts)}"
+
+
+def _decision(row: DecisionRow) -> str:
+    node = f" node={row.node}" if row.node is not None else ""
+    where = f" {row.path}" if row.path else ""
+    said = _figures({**row.figures, **row.words})
+    return f"{row.verdict}{where}{node} because={row.because}{said}"
+
+
+def item_in_words(raw: bytes) -> str:
+    """Say one item of a stream."""
+    item = msgspec.json.decode(raw, type=ItemSaid)
+    dropped = f"  ({item.dropped} dropped so far)" if item.dropped else ""
+    if item.decision is not None:
+        moment = item.decision.at_us / 1_000_000
+        return _text([f"{moment:.3f} {_decision(item.decision)}{dropped}"])
+    if item.status is not None:
+        return _text([*_guest(item.status)])
+    return _text([dropped.strip()])
+
+
+def refusal_in_words(name: str, raw: bytes) -> str:
+    """Say why a service refused."""
+    kind = name.rpartition(".")[2]
+    say = _REFUSALS.get(kind)
+    try:
+        return plain(say(raw) if say else _plainly(name, raw))
+    except msgspec.MsgspecError:
+        return plain(f"{name} {raw.decode(errors='replace')}")
+
+
+def _plainly(name: str, raw: bytes) -> str:
+    said = msgspec.json.decode(raw)
+    return f"{name}{_figures(said) if isinstance(said, dict) else ''}"
+
+
+def _refused(raw: bytes) -> str:
+    return f"refused: {_problem(msgspec.json.decode(raw, type=SettingsRefused))}"
+
+
+def _conflict(raw: bytes) -> str:
+    said = msgspec.json.decode(raw, type=RevisionConflict)
+    return f"revision {said.actual} is in force, not {said.expected}: nothing was changed"
+
+
+def _exists(raw: bytes) -> str:
+    said = msgspec.json.decode(raw, type=RuleExists)
+    return f"{said.path}{_nodes(said.numa)} has a rule already: change it with `rule set`"
+
+
+def _no_rule(raw: bytes) -> str:
+    said = msgspec.json.decode(raw, type=NoSuchRule)
+    return f"{said.path}{_nodes(said.numa)} has no rule: make one with `rule add`"
+
+
+def _nodes(numa: Sequence[int]) -> str:
+    return f" on node {','.join(map(str, numa))}" if numa else ""
+
+
+def _not_possible(raw: bytes) -> str:
+    return f"not possible now: {msgspec.json.decode(raw, type=NotPossible).why}"
+
+
+def _denied(_raw: bytes) -> str:
+    return "permission denied: root may change settings, the group memreact may read them"
+
+
+_REFUSALS = {
+    "SettingsRefused": _refused,
+    "RevisionConflict": _conflict,
+    "RuleExists": _exists,
+    "NoSuchRule": _no_rule,
+    "NotPossible": _not_possible,
+    "PermissionDenied": _denied,
+}

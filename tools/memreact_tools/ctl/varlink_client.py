@@ -1,0 +1,110 @@
+"""Calls over Varlink on a blocking socket.
+
+A frame is one JSON object and a NUL. Source: varlink.org, "Protocol"
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Raw, Struct
+
+from memreact_schemas.varlink import Reply
+
+__all__ = ["BrokenConnection", "Refused", "call", "stream_of"]
+
+_CHUNK = 1 << 16
+_FRAME_BYTES_MAX = 64 << 20  # a status of every cgroup that a guest can have is far smaller
+
+
+class Refused(Exception):  # noqa: N818  # reads as what happened
+    """The service answered with an error.
+
+    Args:
+        name: The error's full name.
+        parameters: What it says, as it came.
+    """
+
+    def __init__(self, name: str, parameters: Raw) -> None:
+        super().__init__(name)
+        self.name = name
+        self.parameters = parameters
+
+
+class BrokenConnection(Exception):  # noqa: N818  # reads as what happened
+    """The other side stopped in the middle, or what it said is no Varlink."""
+
+
+class _Call(Struct, omit_defaults=True):
+    method: str
+    parameters: object = None
+    more: bool = False
+
+
+def call(stream: socket.socket, method: str, parameters: Struct | None = None) -> Raw:
+    """Call a method and return the parameters of its one answer, as they came.
+
+    Raises:
+        Refused: The service said no.
+        BrokenConnection: There was no answer that can be read.
+        OSError: The connection broke, or the time-out of the stream passed.
+    """
+    _send(stream, _Call(method, parameters))
+    return _checked(next(_replies(stream)))
+
+
+def stream_of(
+    stream: socket.socket, method: str, parameters: Struct | None = None
+) -> Iterator[Raw]:
+    """Call a method with `more` and yield the parameters of each answer, as they came.
+
+    Raises:
+        Refused: The service said no.
+        BrokenConnection: An answer cannot be read, or the answers ended without the last one.
+        OSError: The connection broke, or the time-out of the stream passed.
+    """
+    _send(stream, _Call(method, parameters, more=True))
+    for reply in _replies(stream):
+        yield _checked(reply)
+        if not reply.continues:
+            return
+
+
+def _send(stream: socket.socket, request: _Call) -> None:
+    stream.sendall(msgspec.json.encode(request) + b"\0")
+
+
+def _replies(stream: socket.socket) -> Iterator[Reply]:
+    """Yield answers until the connection ends, which is always too early."""
+    held = bytearray()
+    looked_through = 0
+    while True:
+        end = held.find(b"\0", looked_through)
+        if end >= 0:
+            yield _decoded(bytes(held[:end]))
+            del held[: end + 1]
+            looked_through = 0
+            continue
+        looked_through = len(held)
+        chunk = stream.recv(_CHUNK)
+        if not chunk:
+            raise BrokenConnection("the connection ended before the answer did")
+        held += chunk
+        if len(held) > _FRAME_BYTES_MAX:
+            raise BrokenConnection(f"an answer is over {_FRAME_BYTES_MAX >> 20} MiB")
+
+
+def _decoded(frame: bytes) -> Reply:
+    try:
+        return msgspec.json.decode(frame, type=Reply)
+    except msgspec.MsgspecError as error:
+        raise BrokenConnection(f"the answer is no Varlink: {error}") from error
+
+
+def _checked(reply: Reply) -> Raw:
+    parameters = Raw(b"{}") if bytes(reply.parameters) == b"null" else reply.parameters
+    if reply.error is not None:
+        raise Refused(reply.error, parameters)
+    return parameters

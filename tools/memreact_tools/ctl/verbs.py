@@ -1,0 +1,150 @@
+"""Each verb of memreact-ctl: which call it is, and how its answer is told."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from memreact_schemas import control
+from memreact_tools.ctl import show
+from memreact_tools.ctl.keys import (
+    Misused,
+    key_names,
+    nodes_from,
+    patch_from,
+    rule_from,
+    unknown_key,
+)
+
+__all__ = ["VERBS", "Verb"]
+
+
+class Verb(NamedTuple):
+    """One verb.
+
+    Args:
+        method: Of io.memreact.
+        parameters: Makes them of what was typed; raises Misused.
+        show: Tells the answer to people.
+        row: The answer's first line says it all: one line for a guest is enough.
+    """
+
+    method: str
+    parameters: Callable[[Namespace], Struct | None]
+    show: Callable[[bytes, Namespace], str]
+    row: bool = True
+
+
+def _status(asked: Namespace) -> Struct:
+    return _made(control.GetStatus, path=asked.path)
+
+
+def _show_status(raw: bytes, asked: Namespace) -> str:
+    return show.status_in_words(raw, path=asked.path, everything=asked.all)
+
+
+def _get(asked: Namespace) -> Struct:
+    for key in asked.keys:
+        _refuse_unknown(key)
+    return control.GetSettings()
+
+
+def _refuse_unknown(key: str) -> None:
+    names = key_names()
+    tables = {name.partition(".")[0] for name in names}
+    rule = key == "memcg.cgroup" or key.startswith("memcg.cgroup[")
+    if key not in names and key not in tables and not rule:
+        raise Misused(unknown_key(key))
+
+
+def _set(asked: Namespace) -> Struct:
+    return _made(control.PatchSettings, patch=patch_from(asked.pairs), **_guards(asked))
+
+
+def _unset(asked: Namespace) -> Struct:
+    if bool(asked.keys) == asked.all:
+        raise Misused("name the keys to forget, or --all")
+    for key in asked.keys:
+        _refuse_unknown(key)
+    keys = None if asked.all else tuple(asked.keys)
+    return _made(control.DropPushed, keys=keys, **_guards(asked))
+
+
+def _rule(asked: Namespace) -> Struct:
+    if asked.rule_verb == "del":
+        numa = None if asked.numa is None else tuple(nodes_from(asked.numa))
+        return _made(control.DeleteRule, path=asked.path, numa=numa, **_guards(asked))
+    call = control.AddRule if asked.rule_verb == "add" else control.SetRule
+    rule = rule_from(asked.path, asked.numa, asked.pairs)
+    return _made(call, rule=rule, **_guards(asked))
+
+
+def _guards(asked: Namespace) -> dict[str, object]:
+    return {"expected_revision": asked.expect_revision, "dry_run": asked.dry_run or None}
+
+
+def _made(call: type[Struct], **values: object) -> Struct:
+    """Make a call's parameters, checked by their schema.
+
+    Raises:
+        Misused: A value is out of range.
+    """
+    try:
+        return msgspec.convert(values, call)
+    except msgspec.ValidationError as error:
+        raise Misused(str(error)) from error
+
+
+def _show_change(raw: bytes, asked: Namespace) -> str:
+    return show.changed_in_words(raw, dry_run=asked.dry_run)
+
+
+def _pause(asked: Namespace) -> Struct:
+    return _made(control.Pause, seconds=asked.seconds, reason=asked.reason)
+
+
+def _show_pause(_raw: bytes, asked: Namespace) -> str:
+    return f"paused; it ends by itself in {show.span(asked.seconds * 1_000_000)}"
+
+
+def _run_now(asked: Namespace) -> Struct:
+    return _made(control.RunNow, path=asked.path)
+
+
+def _level(asked: Namespace) -> Struct:
+    return _made(control.SetLogLevel, level=asked.level, **_guards(asked))
+
+
+def _watch(asked: Namespace) -> Struct:
+    return control.Watch(decisions=None, status=asked.status or None)
+
+
+def _no_parameters(_asked: Namespace) -> None:
+    return None
+
+
+VERBS: Mapping[str, Verb] = {
+    "status": Verb("GetStatus", _status, _show_status, row=False),
+    "get": Verb(
+        "GetSettings", _get, lambda raw, asked: show.settings_in_words(raw, asked.keys), row=False
+    ),
+    "set": Verb("PatchSettings", _set, _show_change),
+    "unset": Verb("DropPushed", _unset, _show_change),
+    "pause": Verb("Pause", _pause, _show_pause),
+    "resume": Verb("Resume", _no_parameters, lambda _raw, _asked: "resumed"),
+    "run-now": Verb("RunNow", _run_now, lambda _raw, _asked: "begun"),
+    "doctor": Verb(
+        "GetDoctor", _no_parameters, lambda raw, _asked: show.doctor_in_words(raw), row=False
+    ),
+    "diff": Verb("GetSettings", _no_parameters, lambda raw, _asked: show.differing(raw), row=False),
+    "log-level": Verb("SetLogLevel", _level, _show_change),
+    "watch": Verb("Watch", _watch, lambda raw, _asked: show.item_in_words(raw), row=False),
+    **{
+        f"rule {verb}": Verb(method, _rule, _show_change)
+        for verb, method in (("add", "AddRule"), ("set", "SetRule"), ("del", "DeleteRule"))
+    },
+}
