@@ -11,6 +11,7 @@ from __future__ import annotations
 from memreact.events import Generation
 
 __all__ = [
+    "NEVER_WITHIN",
     "agings_until_cold",
     "cold_seq",
     "emptied_seq",
@@ -26,7 +27,8 @@ _SPANS = 3
 _KEPT = 2
 # The kernel counts ages in jiffies and prints milliseconds.
 _ROUNDING_US = 50_000
-_HORIZON = 64
+NEVER_WITHIN = 64
+"""Periods that nobody looks beyond."""
 
 
 def spacing_us(period_us: int, count_min: int) -> int:
@@ -100,14 +102,14 @@ def _too_young(ages: list[int], wanted_us: int) -> bool:
 def agings_until_cold(generations: tuple[Generation, ...], period_us: int, count_min: int) -> int:
     """How many periods from now, with an aging at each when due, until something is cold.
 
-    Zero means now. The answer is capped at 64, which stands for "not within that".
+    Zero means now. The answer is capped at NEVER_WITHIN.
     """
     cold_us, spacing = count_min * period_us, spacing_us(period_us, count_min)
     ages = _ages(generations)
-    for periods in range(_HORIZON):
+    for periods in range(NEVER_WITHIN):
         if not ages or _oldest_enough(ages, cold_us) is not None or _ripe(ages, cold_us):
             return periods
         if not _too_young(ages, spacing):
             ages = [*ages, 0][-_SPANS - 1 :]
         ages = [age + period_us for age in ages]
-    return _HORIZON
+    return NEVER_WITHIN

@@ -81,6 +81,7 @@ class Memcg:
     oom_total: int | None = None
     counters: Counters = field(default_factory=Counters)
     last: Decision | None = None
+    last_at: Instant = START
     view: MemcgView | None = None
     viewed_at: Instant = START
 
@@ -323,13 +324,13 @@ def with_turn(state: State, turn: Turn | None) -> State:
     return replace(state, turn=turn)
 
 
-def decided(state: State, decisions: tuple[Decision, ...]) -> State:
+def decided(state: State, decisions: tuple[Decision, ...], now: Instant) -> State:
     """Remember the last decision on each memcg, and count its reason."""
     changed: dict[str, Memcg] = {}
     for decision in decisions:
         memcg = changed.get(decision.path) or state.memcgs.get(decision.path)
         if memcg is not None:
-            changed[decision.path] = _counted(memcg, decision)
+            changed[decision.path] = _counted(memcg, decision, now)
     return replace(state, memcgs={**state.memcgs, **changed}) if changed else state
 
 
@@ -338,7 +339,8 @@ def sampled(state: State, sample: PressureSample, window_us: int) -> State:
     return replace(state, samples=remember(state.samples, sample, window_us))
 
 
-def _counted(memcg: Memcg, decision: Decision) -> Memcg:
+def _counted(memcg: Memcg, decision: Decision, now: Instant) -> Memcg:
     code = decision.because.code
     because = {**memcg.counters.because, code: memcg.counters.because.get(code, 0) + 1}
-    return replace(memcg, last=decision, counters=replace(memcg.counters, because=because))
+    counters = replace(memcg.counters, because=because)
+    return replace(memcg, last=decision, last_at=now, counters=counters)

@@ -75,7 +75,7 @@ def step(state: State, event: Event, rules: Rules, now: Instant) -> Step:
     made = hold_over(state, now)
     made = made.then(_meaning(made.state, event, rules, now))
     made = made.then(proceed(made.state, rules, now))
-    state = decided(made.state, made.decisions)
+    state = decided(made.state, made.decisions, now)
     return replace(made, state=state, wake_at=wake_at(state))
 
 

@@ -1,14 +1,19 @@
-"""The last decisions, all of them, in memory: bounded."""
+"""The last decisions, all of them, in memory: bounded; and as the rows that are told."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 from memreact.actions import Decision
 from memreact.events import Instant
+from memreact_schemas.status import DecisionRow
 
-__all__ = ["DecisionLog"]
+__all__ = ["INT_MAX", "DecisionLog", "as_text", "row_of"]
+
+INT_MAX = 2**63 - 1
+"""The largest number that Varlink holds."""
 
 
 class DecisionLog:
@@ -32,6 +37,14 @@ class DecisionLog:
         if kept != self._rows.maxlen:
             self._rows = deque(self._rows, maxlen=kept)
 
+    def rows(self, since: int = 0) -> Iterator[DecisionRow]:
+        """Those that are kept and were made after number `since`, oldest first."""
+        first = self.made - len(self._rows) + 1
+        skipped = max(0, since + 1 - first)
+        kept = islice(tuple(self._rows), skipped, None)
+        for number, (at, decision) in enumerate(kept, first + skipped):
+            yield row_of(number, at, decision)
+
     def __iter__(self) -> Iterator[tuple[Instant, Decision]]:
         """Oldest first."""
         return iter(self._rows)
@@ -39,3 +52,29 @@ class DecisionLog:
     def __len__(self) -> int:
         """How many are kept now."""
         return len(self._rows)
+
+
+def row_of(number: int, at: Instant, decision: Decision) -> DecisionRow:
+    """A decision as it is told.
+
+    Args:
+        number: How many were made with it; 0 where nobody counted.
+        at: When it was made.
+        decision: What was decided.
+    """
+    saw = decision.because.saw
+    return DecisionRow(
+        number=number,
+        at_us=at,
+        verdict=decision.verdict,
+        because=decision.because.code,
+        path=as_text(decision.path),
+        node=decision.node,
+        figures={k: min(v, INT_MAX) for k, v in saw.items() if not isinstance(v, str)},
+        words={k: as_text(v) for k, v in saw.items() if isinstance(v, str)},
+    )
+
+
+def as_text(name: str) -> str:
+    """A name as it can be told: what is no text in it, as the kernel allows, is escaped."""
+    return name if name.isascii() else name.encode(errors="backslashreplace").decode()

@@ -1,28 +1,83 @@
-"""One line on what the daemon does now, what it did, and when the first eviction can be."""
+"""What goes on: one line for systemd, and all of it for whoever asks."""
 
 from __future__ import annotations
 
-from memreact.events import Instant
-from memreact.policy.generations import agings_until_cold
-from memreact.policy.state import State
-from memreact.rules import Rules, rules_for
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-__all__ = ["first_eviction", "status_line"]
+from memreact.actions import Age, Decision, Survey
+from memreact.events import Instant, NodeView
+from memreact.policy.plan import is_within, own_stalls
+from memreact.policy.pressure import worst_guest_stall
+from memreact.policy.protection import floor_bytes
+from memreact.policy.state import Memcg, State
+from memreact.policy.yielding import window_us
+from memreact.rules import MemcgRules, Rules, rules_for
+from memreact.telemetry.decisions import INT_MAX, as_text, row_of
+from memreact.telemetry.possible import (
+    aged,
+    cold_pages,
+    first_of_all,
+    next_on_node,
+    nodes_of,
+    soonest,
+)
+from memreact_schemas.status import (
+    CgroupLimits,
+    CgroupStatus,
+    Counters,
+    Doing,
+    GenerationStatus,
+    HoldStatus,
+    NodeStatus,
+    PauseStatus,
+    StallShare,
+    Status,
+)
+
+__all__ = ["Surroundings", "cgroups_of", "status_line", "status_of"]
 
 _SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a status tells that the policy does not know.
+
+    Args:
+        version: Of memreact.
+        started_at: When the daemon began.
+        problem: Why settings that changed were not taken.
+        warnings: What was not taken, or has no effect here.
+        decisions: How many were made.
+        subscribers: Who follows the stream.
+        dropped: Items of the stream that nobody read in time.
+    """
+
+    version: str
+    started_at: Instant
+    problem: str | None = None
+    warnings: tuple[str, ...] = ()
+    decisions: int = 0
+    subscribers: int = 0
+    dropped: int = 0
 
 
 def status_line(state: State, rules: Rules, now: Instant, page_bytes: int) -> str:
     """What systemctl status shows."""
     if state.guest is not None and state.guest.idle_because:
         return f"idle: {state.guest.idle_because}"
+    if state.hold is not None:
+        left_s = max(0, state.hold.until - now) // _SECOND_US
+        reason = f": {as_text(state.hold.reason)}" if state.hold.reason else ""
+        return f"held by {as_text(state.hold.by)} for another {left_s} s{reason}"
     if state.pause is not None:
         return f"paused for {(now - state.pause.since) // _SECOND_US} s: {state.pause.because.code}"
     evicted = sum(memcg.counters.evicted_pages for memcg in state.memcgs.values()) * page_bytes
     doing = "at work" if state.turn is not None else _next_turn(state, now)
-    return f"{len(state.memcgs)} cgroups, {evicted >> 20} MiB evicted; {doing}; " + first_eviction(
-        state, rules, now
-    )
+    first = first_of_all(state, rules, now).text
+    return f"{len(state.memcgs)} cgroups, {evicted >> 20} MiB evicted; {doing}; {first}"
 
 
 def _next_turn(state: State, now: Instant) -> str:
@@ -32,24 +87,233 @@ def _next_turn(state: State, now: Instant) -> str:
     return f"next turn in {max(0, due - now) // _SECOND_US} s"
 
 
-def first_eviction(state: State, rules: Rules, now: Instant) -> str:
-    """When something can be evicted at the earliest, and why not sooner."""
-    soonest = min(_possible_at(state, rules), default=None)
-    if soonest is None:
-        return "no generations seen yet"
-    left_s = max(0, soonest[0] - now) // _SECOND_US
-    return f"eviction possible in {left_s} s (untouched for {soonest[1]} periods is cold)"
+def status_of(
+    state: State,
+    rules: Rules,
+    now: Instant,
+    around: Surroundings,
+    cgroups: Iterable[CgroupStatus] = (),
+) -> Status:
+    """Tell what goes on.
+
+    Args:
+        state: As it is now.
+        rules: What is in force.
+        now: The moment.
+        around: What the policy does not know.
+        cgroups: What is told of each cgroup, as `cgroups_of` makes it; 2,000 of them take longer
+            than the loop should, so take them a hundred at a time.
+    """
+    turn, told = state.turn, tuple(cgroups)
+    eviction = turn.eviction if turn else None
+    return Status(
+        version=around.version,
+        revision=rules.revision,
+        now_us=now,
+        started_at_us=around.started_at,
+        doing=_doing(state),
+        at_work=as_text(eviction.candidate.path) if eviction else None,
+        idle_because=state.guest.idle_because if state.guest else None,
+        pause=_pause(state),
+        hold=_hold(state),
+        next_turn_at_us=_next_turn_at(state),
+        next_eviction=soonest(each.next_eviction for each in told)
+        if told and len(told) == len(state.memcgs)
+        else first_of_all(state, rules, now),
+        pressure=_guest_pressure(state, rules),
+        counters=_all_counters(state),
+        turns=state.turns,
+        decisions=around.decisions,
+        rungs=_rungs(state),
+        problem=around.problem,
+        warnings=around.warnings,
+        subscribers=around.subscribers,
+        dropped=around.dropped,
+        page_bytes=_page_bytes(state),
+        cgroups_total=len(state.memcgs),
+        cgroups=told,
+    )
 
 
-def _possible_at(state: State, rules: Rules) -> list[tuple[Instant, int]]:
-    found = []
-    for memcg in state.memcgs.values():
-        for node in memcg.view.nodes if memcg.view else ():
-            mine = rules_for(rules, memcg.path, node.node)
-            due = state.due.get(mine.period_us)
-            if mine.disabled or due is None or not any(g.pages for g in node.generations):
-                continue
-            periods = agings_until_cold(node.generations, mine.period_us, mine.aging_count_min)
-            at = Instant(due + max(0, periods - 1) * mine.period_us)
-            found.append((at, mine.aging_count_min))
-    return found
+def _doing(state: State) -> Doing:
+    guest, turn = state.guest, state.turn
+    if state.stopping:
+        return "stopping"
+    if guest is None:
+        return "starting"
+    if guest.idle_because is not None:
+        return "idle"
+    if state.hold is not None:
+        return "held"
+    if state.pause is not None:
+        return "paused"
+    if turn is None or turn.doing is None:
+        return "resting"
+    if isinstance(turn.doing, Survey):
+        return "surveying"
+    return "aging" if isinstance(turn.doing, Age) else "evicting"
+
+
+def _pause(state: State) -> PauseStatus | None:
+    pause = state.pause
+    if pause is None:
+        return None
+    row = row_of(0, pause.since, Decision("pause", pause.because))
+    return PauseStatus(
+        since_us=pause.since,
+        because=row.because,
+        figures=row.figures,
+        looks_at_us=pause.check_at,
+        looks=pause.checks,
+    )
+
+
+def _hold(state: State) -> HoldStatus | None:
+    hold = state.hold
+    if hold is None:
+        return None
+    by, reason = as_text(hold.by), as_text(hold.reason)
+    return HoldStatus(since_us=hold.since, until_us=hold.until, by=by, reason=reason)
+
+
+def _next_turn_at(state: State) -> int | None:
+    due = min(state.due.values(), default=None)
+    if due is None or state.turn is not None:
+        return None
+    return due if state.hold is None else max(due, state.hold.until)
+
+
+def _guest_pressure(state: State, rules: Rules) -> StallShare | None:
+    if not state.samples:
+        return None
+    stall_us, over_us = worst_guest_stall(state.samples, window_us(state, rules))
+    return StallShare(stall_us=stall_us, over_us=over_us, limit_ppm=rules.system_limit_ppm)
+
+
+def _all_counters(state: State) -> Counters:
+    each = [memcg.counters for memcg in state.memcgs.values()]
+    because: Counter[str] = Counter()
+    for counters in each:
+        because.update(counters.because)
+    return Counters(
+        agings=sum(counters.agings for counters in each),
+        evictions=sum(counters.evictions for counters in each),
+        evicted_bytes=sum(counters.evicted_pages for counters in each) * _page_bytes(state),
+        because=dict(because),
+    )
+
+
+def _rungs(state: State) -> dict[str, str]:
+    if state.guest is None:
+        return {}
+    triggers = "any window" if state.guest.privileged_psi else "windows of 2 s"
+    return {"evict": state.guest.evicts, "pressure": triggers}
+
+
+def _page_bytes(state: State) -> int:
+    return state.guest.page_bytes if state.guest else 0
+
+
+def cgroups_of(
+    state: State,
+    rules: Rules,
+    now: Instant,
+    within: str | None = None,
+    limits: CgroupLimits | None = None,
+) -> Iterator[CgroupStatus]:
+    """Tell of each cgroup, one at a time: a state does not change, so that nobody need hurry.
+
+    Args:
+        state: As it was when somebody asked.
+        rules: What was in force then.
+        now: That moment.
+        within: Tell of this one and those below it alone.
+        limits: What was read of that very one.
+    """
+    views = tuple(memcg.view for memcg in state.memcgs.values() if memcg.view)
+    teller = _Teller(state, rules, now, own_stalls(views))
+    for path in sorted(state.memcgs):
+        if within is None or is_within(as_text(path), within):
+            mine = limits if as_text(path) == within else None
+            yield teller.cgroup(state.memcgs[path], mine)
+
+
+class _Teller:
+    """Tells of one memcg after the other, by what is the same for all."""
+
+    def __init__(
+        self, state: State, rules: Rules, now: Instant, stalls: dict[str, tuple[int, int]]
+    ) -> None:
+        self._state = state
+        self._rules = rules
+        self._now = now
+        self._stalls = stalls
+        self._page_bytes = _page_bytes(state)
+        # Each entry has rules of its own, so that they tell which entry was found.
+        self._entries = {id(rule.rules): as_text(rule.path) for rule in rules.cgroups}
+
+    def cgroup(self, memcg: Memcg, limits: CgroupLimits | None) -> CgroupStatus:
+        nodes = tuple(self._node(memcg, node) for node in nodes_of(memcg))
+        mine = rules_for(self._rules, memcg.path, nodes[0].node)
+        floor = floor_bytes(mine, limits.max_bytes if limits else None)
+        generations = [g for node in nodes for g in node.generations]
+        return CgroupStatus(
+            path=as_text(memcg.path),
+            populated=memcg.populated,
+            frozen=memcg.frozen,
+            surveyed_at_us=memcg.viewed_at if memcg.view else None,
+            anon_bytes=sum(g.anon_bytes for g in generations),
+            file_bytes=sum(g.file_bytes for g in generations),
+            cold_bytes=sum(node.cold_bytes for node in nodes),
+            nodes=nodes,
+            counters=self._counters(memcg),
+            last=None if memcg.last is None else row_of(0, memcg.last_at, memcg.last),
+            next_eviction=soonest(node.next_eviction for node in nodes),
+            pressure=self._pressure(memcg, mine),
+            away_until_us=memcg.away_until if memcg.away_until > self._now else None,
+            floor_bytes=min(floor, INT_MAX) or None,
+            limits=limits,
+        )
+
+    def _node(self, memcg: Memcg, node: NodeView | None) -> NodeStatus:
+        number = 0 if node is None else node.node
+        mine = rules_for(self._rules, memcg.path, number)
+        grown = () if node is None else aged(node, self._now - memcg.viewed_at)
+        size = self._page_bytes
+        return NodeStatus(
+            node=number,
+            rule=self._entries.get(id(mine)),
+            disabled=mine.disabled,
+            swap=mine.swap,
+            period_us=mine.period_us,
+            aging_count_min=min(mine.aging_count_min, INT_MAX),
+            cold_bytes=sum(cold_pages(grown, mine, populated=memcg.populated)) * size,
+            generations=tuple(
+                GenerationStatus(
+                    seq=g.seq,
+                    age_us=g.age_us,
+                    anon_bytes=g.anon_pages * size,
+                    file_bytes=g.file_pages * size,
+                )
+                for g in grown
+            ),
+            next_eviction=next_on_node(self._state, memcg, node, mine, self._now),
+        )
+
+    def _counters(self, memcg: Memcg) -> Counters:
+        counters = memcg.counters
+        return Counters(
+            agings=counters.agings,
+            evictions=counters.evictions,
+            evicted_bytes=counters.evicted_pages * self._page_bytes,
+            because=dict(counters.because),
+        )
+
+    def _pressure(self, memcg: Memcg, mine: MemcgRules) -> StallShare | None:
+        """From the begin of its idle phase to the last survey."""
+        over_us = memcg.viewed_at - memcg.stall_at
+        seen = self._stalls.get(memcg.path)
+        if memcg.stall_us is None or seen is None or over_us <= 0:
+            return None
+        grown = (max(0, new - old) for new, old in zip(seen, memcg.stall_us, strict=True))
+        return StallShare(stall_us=sum(grown), over_us=over_us, limit_ppm=mine.period_limit_ppm)

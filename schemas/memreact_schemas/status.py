@@ -30,7 +30,8 @@ __all__ = [
 Doing = Literal[
     "starting", "idle", "resting", "surveying", "evicting", "aging", "paused", "held", "stopping"
 ]
-"""What the one worker is at; "resting" is between two turns, "idle" while nothing may be done."""
+"""What the one worker is at; "resting" is between two turns, or between two works of one, "idle"
+where nothing may be done."""
 
 
 class DecisionRow(Struct, frozen=True, kw_only=True, gc=False):
