@@ -25,6 +25,7 @@ __all__ = [
     "PORT",
     "SOCKET",
     "AddRule",
+    "Change",
     "Changed",
     "ChangedKey",
     "DeleteRule",
@@ -82,7 +83,7 @@ class _Answer(Struct, frozen=True, kw_only=True):
     """An answer or an error: a client does not mind what a later service adds."""
 
 
-class _Change(_Call, frozen=True, kw_only=True):
+class Change(_Call, frozen=True, kw_only=True):
     """A change of settings.
 
     Args:
@@ -127,32 +128,32 @@ class SettingsInForce(_Answer, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
-class PatchSettings(_Change, frozen=True, kw_only=True):
+class PatchSettings(Change, frozen=True, kw_only=True):
     """Lay these keys over what is in force, all of them or none."""
 
     patch: SettingsTables
 
 
-class AddRule(_Change, frozen=True, kw_only=True):
+class AddRule(Change, frozen=True, kw_only=True):
     """Add an entry for a cgroup that has none."""
 
     rule: RuleTable
 
 
-class SetRule(_Change, frozen=True, kw_only=True):
+class SetRule(Change, frozen=True, kw_only=True):
     """Change keys of a cgroup's entry; the others stay."""
 
     rule: RuleTable
 
 
-class DeleteRule(_Change, frozen=True, kw_only=True):
+class DeleteRule(Change, frozen=True, kw_only=True):
     """Take a cgroup's entry away, until the next boot if a file has it."""
 
     path: str
     numa: Annotated[tuple[Node, ...], Meta(max_length=1024)] | None = None
 
 
-class DropPushed(_Change, frozen=True, kw_only=True):
+class DropPushed(Change, frozen=True, kw_only=True):
     """Forget values that were pushed, so that the files' hold again; all if none is named."""
 
     keys: tuple[str, ...] | None = None
@@ -252,7 +253,7 @@ class RunNow(_Call, frozen=True, kw_only=True):
     path: str | None = None
 
 
-class SetLogLevel(_Change, frozen=True, kw_only=True):
+class SetLogLevel(Change, frozen=True, kw_only=True):
     """Say what reaches the journal: the least important that does."""
 
     level: LogLevel

@@ -1,0 +1,315 @@
+"""io.memreact: what operators and their programs ask for, over the settings and the policy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+from msgspec import Struct
+
+from memreact.actions import Because
+from memreact.control.audit import Audit, as_json
+from memreact.control.peer import Peer
+from memreact.control.store import (
+    Change,
+    NoSuchRule,
+    RevisionConflict,
+    RuleExists,
+    SettingsStore,
+)
+from memreact.control.varlink import Answer, VarlinkError, invalid_parameter
+from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked
+from memreact.settings import SettingsError, config_from
+from memreact.telemetry.hub import Hub, Subscription
+from memreact_schemas import control, doctor
+from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
+from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
+from memreact_schemas.status import DecisionRow, Status
+
+__all__ = ["Guest", "MemreactService"]
+
+WATCHERS_MAX = 16
+_WAITING_MAX = 256  # decisions that one of them has not read yet
+_US_PER_SEC = 1_000_000
+
+
+class Guest(NamedTuple):
+    """What the service asks of the rest of the daemon.
+
+    Args:
+        status: Tells what goes on: of one cgroup and those below it, and of cgroups at all.
+        doctor: Finds out what can be done here; it reads many files, so it is run on a thread.
+        handle: Takes an event in, and returns when it is decided on.
+        why_not_run: Says why no turn can begin now.
+        clock: Reads the moment.
+    """
+
+    status: Callable[[str | None, bool], Status]
+    doctor: Callable[[], doctor.Report]
+    handle: Callable[[Event], object]
+    why_not_run: Callable[[str | None], Because | None]
+    clock: Callable[[], Instant]
+
+
+class MemreactService:
+    """Answers the calls of io.memreact; who may make them was looked at before.
+
+    Args:
+        store: The settings.
+        guest: The rest of the daemon.
+        hub: Where decisions and status are followed.
+        audit: Told of each change and each refusal.
+    """
+
+    name = INTERFACE
+    methods = METHODS
+
+    def __init__(self, store: SettingsStore, guest: Guest, hub: Hub, audit: Audit) -> None:
+        self._store = store
+        self._guest = guest
+        self._hub = hub
+        self._audit = audit
+        self._examining: asyncio.Future[doctor.Report] | None = None
+        self._answers: Mapping[str, Callable[[Any, Peer], Answer]] = {
+            "GetSettings": self._get_settings,
+            "PatchSettings": self._patch_settings,
+            "AddRule": self._add_rule,
+            "SetRule": self._set_rule,
+            "DeleteRule": self._delete_rule,
+            "DropPushed": self._drop_pushed,
+            "GetStatus": self._get_status,
+            "GetDoctor": self._get_doctor,
+            "Pause": self._pause,
+            "Resume": self._resume,
+            "RunNow": self._run_now,
+            "SetLogLevel": self._set_log_level,
+            "Watch": self._watch,
+        }
+
+    def answer(self, method: str, call: Struct, peer: Peer) -> Answer:
+        """Answer a call.
+
+        Raises:
+            VarlinkError: The answer is an error; nothing was changed.
+        """
+        try:
+            with _refusals_in_words():
+                return self._answers[method](call, peer)
+        except VarlinkError as error:
+            if METHODS[method].writes:
+                self._audit.refused(peer, method, _in_words(error))
+            raise
+
+    def _get_settings(self, call: control.GetSettings, peer: Peer) -> control.SettingsInForce:
+        del call, peer
+        settings, problem = self._store.settings, self._store.problem
+        return control.SettingsInForce(
+            settings=tables_to_wire(settings.config),
+            revision=settings.revision,
+            origins=dict(settings.origins),
+            problem=None if problem is None else _problem(control.Problem, problem),
+            warnings=settings.warnings,
+        )
+
+    def _patch_settings(self, call: control.PatchSettings, peer: Peer) -> control.Changed:
+        patch = _config_of(call.patch, peer)
+        return self._changed(
+            "PatchSettings", call, peer, self._store.patch(patch, **_how(call, peer))
+        )
+
+    def _add_rule(self, call: control.AddRule, peer: Peer) -> control.Changed:
+        entry = _entry_of(call.rule, peer)
+        return self._changed("AddRule", call, peer, self._store.add_rule(entry, **_how(call, peer)))
+
+    def _set_rule(self, call: control.SetRule, peer: Peer) -> control.Changed:
+        entry = _entry_of(call.rule, peer)
+        return self._changed("SetRule", call, peer, self._store.set_rule(entry, **_how(call, peer)))
+
+    def _delete_rule(self, call: control.DeleteRule, peer: Peer) -> control.Changed:
+        change = self._store.delete_rule(call.path, call.numa or (), **_how(call, peer))
+        return self._changed("DeleteRule", call, peer, change)
+
+    def _drop_pushed(self, call: control.DropPushed, peer: Peer) -> control.Changed:
+        change = self._store.drop(call.keys or (), **_how(call, peer))
+        return self._changed("DropPushed", call, peer, change)
+
+    def _set_log_level(self, call: control.SetLogLevel, peer: Peer) -> control.Changed:
+        patch = Config(log=Log(level=call.level))
+        return self._changed(
+            "SetLogLevel", call, peer, self._store.patch(patch, **_how(call, peer))
+        )
+
+    def _changed(
+        self, verb: str, call: control.Change, peer: Peer, change: Change
+    ) -> control.Changed:
+        if not call.dry_run:
+            self._audit.changed(peer, verb, change)
+        keys = (
+            control.ChangedKey(
+                key=each.key,
+                before=as_json(each.before),
+                after=as_json(each.after),
+                origin=each.origin,
+            )
+            for each in change.changed
+        )
+        return control.Changed(revision=change.revision, changed=tuple(keys), notes=change.notes)
+
+    def _get_status(self, call: control.GetStatus, peer: Peer) -> control.StatusAnswer:
+        del peer
+        path = None if call.path is None else _normal(call.path)
+        status = self._guest.status(path, call.cgroups is not False)
+        if path is not None and call.cgroups is not False and not status.cgroups:
+            raise _not_possible(f"there is no cgroup {path}")
+        return control.StatusAnswer(status=status)
+
+    def _get_doctor(
+        self, call: control.GetDoctor, peer: Peer
+    ) -> Coroutine[Any, Any, control.Doctor]:
+        del call, peer
+        return self._examine()
+
+    async def _examine(self) -> control.Doctor:
+        """Look at the guest on a thread; those who ask meanwhile are given the same answer."""
+        if self._examining is None:
+            loop = asyncio.get_running_loop()
+            self._examining = loop.run_in_executor(None, self._guest.doctor)
+            self._examining.add_done_callback(self._examined)
+        return control.Doctor(report=await asyncio.shield(self._examining))
+
+    def _examined(self, _: object) -> None:
+        self._examining = None
+
+    def _pause(self, call: control.Pause, peer: Peer) -> control.Paused:
+        until = Instant(self._guest.clock() + call.seconds * _US_PER_SEC)
+        self._audit.asked(peer, "Pause", seconds=call.seconds, reason=call.reason or "")
+        self._guest.handle(HoldAsked(until, peer.name, call.reason or ""))
+        return control.Paused(until_us=until)
+
+    def _resume(self, call: control.Resume, peer: Peer) -> control.Nothing:
+        del call
+        self._audit.asked(peer, "Resume")
+        self._guest.handle(ReleaseAsked(peer.name))
+        return control.Nothing()
+
+    def _run_now(self, call: control.RunNow, peer: Peer) -> control.Nothing:
+        path = None if call.path is None else _normal(call.path)
+        why = self._guest.why_not_run(path)
+        if why is not None:
+            detail = why.saw.get("detail") or why.saw.get("held_by")
+            raise _not_possible(f"{why.code}: {detail}" if detail else why.code)
+        self._audit.asked(peer, "RunNow", path=path or "")
+        self._guest.handle(RunAsked(path, peer.name))
+        return control.Nothing()
+
+    def _watch(self, call: control.Watch, peer: Peer) -> _Watching:
+        del peer
+        decisions, status = call.decisions is not False, bool(call.status)
+        if not (decisions or status):
+            raise _not_possible("there is nothing to watch: neither decisions nor status")
+        if self._hub.subscribers >= WATCHERS_MAX:
+            raise _not_possible(f"{WATCHERS_MAX} watch already")
+        return _Watching(self._hub, self._guest, decisions=decisions, status=status)
+
+
+class _Watching:
+    """One follower's row of answers; the first one of status tells how things stand now."""
+
+    def __init__(self, hub: Hub, guest: Guest, *, decisions: bool, status: bool) -> None:
+        self._hub = hub
+        self._first = guest.status(None, False) if status else None  # noqa: FBT003  # as declared
+        self._decisions = decisions
+        self._status = status
+        self._following: Subscription | None = None
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Follow from now on."""
+        self._following = self._hub.subscribe(
+            _WAITING_MAX, wake, decisions=self._decisions, status=self._status
+        )
+        wake()
+
+    def take(self) -> control.WatchItem | None:
+        """Give what comes next, and how much was left out before it."""
+        following = self._following
+        if following is None:
+            return None
+        item, self._first = self._first or following.take(), None
+        if isinstance(item, DecisionRow):
+            return control.WatchItem(decision=item, dropped=following.dropped)
+        return None if item is None else control.WatchItem(status=item, dropped=following.dropped)
+
+    def close(self) -> None:
+        """Follow no more."""
+        if self._following is not None:
+            self._following.close()
+            self._following = None
+
+
+def _how(call: control.Change, peer: Peer) -> dict[str, Any]:
+    return {
+        "by": peer.name,
+        "expected_revision": call.expected_revision,
+        "dry_run": bool(call.dry_run),
+    }
+
+
+def _config_of(tables: dict[str, object], peer: Peer) -> Config:
+    return config_from(tables_from_wire(tables), _origin(peer))
+
+
+def _entry_of(rule: dict[str, object], peer: Peer) -> CgroupEntry:
+    return config_from({"memcg": {"cgroup": [rule]}}, _origin(peer)).memcg.cgroup[0]
+
+
+def _origin(peer: Peer) -> str:
+    return f"pushed by {peer.name}"
+
+
+def _normal(path: str) -> str:
+    try:
+        return normal_path(path)
+    except ValueError as error:
+        raise invalid_parameter(f"{error} - at `$.path`") from error
+
+
+def _not_possible(why: str) -> VarlinkError:
+    return VarlinkError(control.NotPossible(why=why), INTERFACE)
+
+
+_Problem = TypeVar("_Problem", bound=control.Problem)
+
+
+def _problem(kind: type[_Problem], error: SettingsError) -> _Problem:
+    return kind(
+        origin=error.origin,
+        key=error.key or None,
+        found=error.found or None,
+        expected=error.expected,
+        line=error.line,
+        column=error.column,
+    )
+
+
+@contextmanager
+def _refusals_in_words() -> Iterator[None]:
+    """Turn what the store refuses into the errors of the interface."""
+    try:
+        yield
+    except SettingsError as error:
+        raise VarlinkError(_problem(control.SettingsRefused, error), INTERFACE) from error
+    except RevisionConflict as error:
+        refused = control.RevisionConflict(expected=error.expected, actual=error.actual)
+        raise VarlinkError(refused, INTERFACE) from error
+    except RuleExists as error:
+        path, numa = error.place
+        raise VarlinkError(control.RuleExists(path=path, numa=numa), INTERFACE) from error
+    except NoSuchRule as error:
+        path, numa = error.place
+        raise VarlinkError(control.NoSuchRule(path=path, numa=numa), INTERFACE) from error
+
+
+def _in_words(error: VarlinkError) -> str:
+    return str(error.__cause__ or getattr(error.error, "why", error))
