@@ -52,7 +52,7 @@ UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED = 2, 3, 4
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 7, 8, 12, 13
 
 _GRPC_VERSION = "0.0.1"  # Kata's agent says so
-_AT_ONCE = 16  # calls in one turn of the loop
+_AT_ONCE = 4  # calls in one turn of the loop: between them a stall is heard of
 _OUTPUT_MAX = 64 << 10  # bytes of answers that wait to be read; past it nothing more is read
 _UNREAD_SECS = 10.0
 _EMPTY = b""  # google.protobuf.Empty

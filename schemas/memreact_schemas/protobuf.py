@@ -24,8 +24,8 @@ __all__ = ["Field", "ProtobufError", "Table", "decode", "encode", "raw_fields"]
 _VARINT_BYTES_MAX = 10
 _U32_MAX = 2**32 - 1
 _U64_MAX = 2**64 - 1
-# Our messages have a dozen fields. A decoder that is sent millions would keep its loop for seconds.
-_FIELDS_MAX = 4096
+# Our messages have a dozen fields. A decoder that is sent thousands would keep its loop busy.
+_FIELDS_MAX = 512
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZE = {_FIXED64: 8, _FIXED32: 4}

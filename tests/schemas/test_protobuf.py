@@ -201,7 +201,7 @@ def test_text_that_comes_as_a_number_is_passed_over() -> None:
         (b"\x79\x00", "8 bytes announced, 1 there"),
         (b"\x7b\x7c", "a group"),
         (b"\x7e", "unknown wire type 6"),
-        (b"\x10\x01" * 5000, "more than 4096 fields"),
+        (b"\x10\x01" * 513, "more than 512 fields"),
     ],
 )
 def test_what_is_no_message_is_refused_with_its_reason(data: bytes, why: str) -> None:
@@ -210,8 +210,8 @@ def test_what_is_no_message_is_refused_with_its_reason(data: bytes, why: str) ->
 
 
 def test_the_elements_of_lists_count_as_fields() -> None:
-    with pytest.raises(ProtobufError, match="more than 4096 fields"):
-        decode(ADD_SWAP, b"\x0a\xa0\x1f" + b"\x01" * 4000 + b"\x0a\xa0\x1f" + b"\x01" * 4000)
+    with pytest.raises(ProtobufError, match="more than 512 fields"):
+        decode(ADD_SWAP, (b"\x0a\x7f" + b"\x01" * 127) * 5)
 
 
 def test_text_that_is_not_utf_8_is_refused() -> None:

@@ -20,6 +20,7 @@ from tests.system.go_client import Answer, answers_of, built, words
 MEMCG_SET = "grpc.AgentService/MemAgentMemcgSet"
 COMPACT_SET = "grpc.AgentService/MemAgentCompactSet"
 READER = Peer("uid 1000", may_read=True, may_write=False)
+OUT_OF_RANGE = "memcg.swappiness_max: found 201, expected a whole number from 0 to 200"
 PATIENCE_S = 60
 
 
@@ -117,8 +118,7 @@ async def test_go_s_client_asks_for_health_and_version(tmp_path: os.PathLike[str
         (
             f'{MEMCG_SET}={{"swappiness_max":201}}',
             3,
-            "pushed by host: memcg.swappiness_max: "
-            "found 201, expected a whole number from 0 to 200",
+            f"pushed by host: {OUT_OF_RANGE}",
         ),
     ],
 )
