@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from memreact.effect import keys_said, one_line, without_effect
+from msgspec.structs import replace as with_keys
+
+from kernelio.layout import Layout
+from memreact.capabilities import find_capabilities, find_memreact
+from memreact.control.pushed import Pushed, decode
+from memreact.effect import keys_said, one_line, without_effect, without_effect_here
+from memreact.ground import capabilities_read
+from memreact.run_dir import RUN_DIR, PushedFile, RunDir
 from memreact.settings import (
     DEFAULT_ORIGIN,
     Layer,
     Settings,
     SettingsError,
     entry_key,
-    load,
     load_file,
+    read_layers,
     settle,
 )
 from memreact_schemas.config import DEFAULTS, CgroupEntry
@@ -29,7 +38,8 @@ def check(path: str | None, *, show_all: bool = False, root: str = "") -> tuple[
     """Validate settings and print what they come to.
 
     Args:
-        path: The file to check; None checks the files of the machine.
+        path: The file to check, over the defaults alone; None checks all layers of the machine,
+            what was pushed among them.
         show_all: Print every setting, not only those that differ from the defaults.
         root: Prefix of the machine's files: empty outside of tests.
 
@@ -37,16 +47,53 @@ def check(path: str | None, *, show_all: bool = False, root: str = "") -> tuple[
         The exit code, and the text: for `EXIT_GOOD` TOML for stdout, else the error for stderr.
     """
     try:
-        settings = load(root=root) if path is None else _alone(path)
+        settings = settle(_all_layers(root) if path is None else _alone(path))
     except SettingsError as error:
         return EXIT_BAD, f"{error}\n"
-    warned = (*settings.warnings, *without_effect(settings.config))
+    in_vain = (*without_effect(settings.config), *_without_effect_here(settings, root))
+    warned = (*settings.warnings, *_deleted(settings), *in_vain)
     warnings = "".join(f"# warning: {one_line(warning)}\n" for warning in warned)
     return EXIT_GOOD, warnings + printed(settings, show_all=show_all)
 
 
-def _alone(path: str) -> Settings:
-    return settle([Layer(DEFAULT_ORIGIN, DEFAULTS), Layer(path, load_file(path))])
+def _alone(path: str) -> list[Layer]:
+    return [Layer(DEFAULT_ORIGIN, DEFAULTS), Layer(path, load_file(path))]
+
+
+def _all_layers(root: str) -> list[Layer]:
+    return [*read_layers(root=root), _pushed(RunDir(root + RUN_DIR).pushed)]
+
+
+def _pushed(file: PushedFile) -> Layer:
+    """Read what was pushed, and leave its file alone."""
+    try:
+        data = file.read()
+        return Pushed().layer if data is None else decode(data, file.path)[0].layer
+    except PermissionError:
+        warning = f"what was pushed is not shown: {file.path} can be read by root alone"
+    except (SettingsError, OSError) as error:
+        warning = f"what was pushed is not shown: {error}"
+    return replace(Pushed().layer, warnings=(warning,))
+
+
+def _deleted(settings: Settings) -> Iterator[str]:
+    """Name the built-in entries that are gone: TOML cannot say it."""
+    places = {entry.place for entry in settings.config.memcg.cgroup}
+    for place in _BUILT_IN.keys() - places:
+        yield f"{entry_key(place)}, which is built in, was deleted by a call"
+
+
+def _without_effect_here(settings: Settings, root: str) -> Iterator[str]:
+    layout = Layout(root)
+    # A daemon that runs is not in the way of its own settings.
+    own_pid = find_memreact(layout) or os.getpid()
+    can = find_capabilities(layout, own_pid=own_pid)
+    if can.mglru == "off":
+        can = with_keys(can, mglru="on")  # the daemon does it
+    found = capabilities_read(can, settings.rules, "/", 0.0, alone=True)
+    # Without root nothing can be opened: that says nothing of the service.
+    idle_because = found.idle_because if can.root else None
+    yield from without_effect_here(settings.config, can, idle_because)
 
 
 def printed(settings: Settings, *, show_all: bool = False) -> str:

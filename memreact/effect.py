@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from memreact.settings import entry_key
-from memreact_schemas.config import DEFAULTS, CgroupEntry, Config
+from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Control
+from memreact_schemas.doctor import Capabilities
 
-__all__ = ["keys_said", "one_line", "without_effect"]
+__all__ = ["keys_said", "one_line", "without_effect", "without_effect_here"]
 
 _PLACE = ("path", "numa")
 
@@ -45,6 +46,15 @@ def _in_vain_tables(config: Config) -> Iterator[str]:
         reclaim.percent_per_period != DEFAULTS.reclaim.percent_per_period
     ):
         yield 'reclaim.percent_per_period has no effect while reclaim.without_mglru = "off"'
+    yield from _in_vain_control(config.control)
+
+
+def _in_vain_control(control: Control) -> Iterator[str]:
+    for key in ("varlink_port", "ttrpc_port", "allow_guest"):
+        if not control.vsock and getattr(control, key) != getattr(DEFAULTS.control, key):
+            yield f"control.{key} has no effect while control.vsock = false"
+    if control.vsock and control.varlink_port == control.ttrpc_port:
+        yield "control.ttrpc_port is control.varlink_port too: only one of them is listened on"
 
 
 def _in_vain_entry(entry: CgroupEntry, config: Config, claimed: set[int]) -> Iterator[str]:
@@ -62,3 +72,28 @@ def _in_vain_entry(entry: CgroupEntry, config: Config, claimed: set[int]) -> Ite
             yield f"{name}.{key} has no effect on a disabled cgroup"
     elif entry.swappiness_max is not None and not (base.swap if entry.swap is None else entry.swap):
         yield f"{name}.swappiness_max has no effect while swap = false"
+
+
+def without_effect_here(
+    config: Config, can: Capabilities, idle_because: str | None
+) -> Iterator[str]:
+    """Name what this guest has no use for.
+
+    Args:
+        config: Settings, merged over the defaults.
+        can: What was found here.
+        idle_because: Why memreact does nothing at all here; None where it works.
+    """
+    memcg = config.memcg
+    all_off = memcg.disabled and all(entry.disabled is not False for entry in memcg.cgroup)
+    if idle_because is not None and not all_off:
+        yield f"[memcg] has no effect here: {idle_because}"
+    if not can.swap:
+        named = [entry_key(entry.place) for entry in memcg.cgroup if entry.swap]
+        for name in ["memcg"] * bool(memcg.swap) + named:
+            yield f"{one_line(name)}.swap = true has no effect here: this guest has no swap"
+    if can.mglru in ("on", "off") and config.reclaim.without_mglru != "off":
+        yield "reclaim.without_mglru has no effect here: this kernel has the multi-gen LRU"
+    for entry in memcg.cgroup:
+        for node in sorted(set(entry.numa).difference(can.nodes)):
+            yield f"{one_line(entry_key(entry.place))}: this guest has no node {node}"

@@ -40,7 +40,8 @@ class RunDir:
     def take_lock(self) -> bool:
         """Become the only memreact of this guest; False where another one is."""
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            # Others may pass to the sockets in it; its files are ours alone.
+            os.makedirs(self.path, mode=0o711, exist_ok=True)
             fd = os.open(self._file(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return True  # not root: nothing could be done here anyway

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import tomli
 from hypothesis import given
+from msgspec.structs import replace as with_keys
 
 from memreact.check import EXIT_BAD, EXIT_GOOD, check, printed
-from memreact.effect import without_effect
+from memreact.control.pushed import Pushed, encode
+from memreact.effect import without_effect, without_effect_here
 from memreact.settings import DEFAULT_ORIGIN, FILES, Layer, load_text, settle
-from memreact_schemas.config import DEFAULTS, LEFT_ALONE, Config, overlay
+from memreact_schemas.config import DEFAULTS, LEFT_ALONE, Config, Log, overlay
+from memreact_schemas.doctor import Capabilities
+from tests.fake_guest import FakeGuest
+from tests.memreact.full_guest import full_guest
 from tests.schemas.test_config import configs
 
 MINE = """\
@@ -36,13 +42,35 @@ def write(tmp_path: Path, text: str) -> str:
     return str(file)
 
 
+@pytest.fixture
+def root(guest: FakeGuest) -> str:
+    """A guest that can do everything, with two nodes."""
+    full_guest(guest).shows("/sys/devices/system/node/online", "0-1\n")
+    return guest.root
+
+
+def pushed(root: str, layer: Pushed) -> str:
+    path = f"{root}/run/memreact/pushed"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(encode(layer, 7))
+    return path
+
+
+def comments_of(text: str) -> list[str]:
+    prefix = "# warning: "
+    return [line.removeprefix(prefix) for line in text.splitlines() if line.startswith(prefix)]
+
+
 def warnings_of(text: str) -> list[str]:
     return list(without_effect(overlay(DEFAULTS, load_text(text, "F"))))
 
 
-def test_only_what_differs_from_the_defaults_is_printed_with_its_origin(tmp_path: Path) -> None:
+def test_only_what_differs_from_the_defaults_is_printed_with_its_origin(
+    tmp_path: Path, root: str
+) -> None:
     mine = write(tmp_path, MINE)
-    code, text = check(mine)
+    code, text = check(mine, root=root)
     assert code == EXIT_GOOD
     assert text.replace(mine, "F") == (
         "[memcg]\n"
@@ -63,8 +91,8 @@ def test_only_what_differs_from_the_defaults_is_printed_with_its_origin(tmp_path
     )
 
 
-def test_a_file_that_says_the_defaults_changes_nothing(tmp_path: Path) -> None:
-    code, text = check(write(tmp_path, "[memcg]\nswap = false\n"))
+def test_a_file_that_says_the_defaults_changes_nothing(tmp_path: Path, root: str) -> None:
+    code, text = check(write(tmp_path, "[memcg]\nswap = false\n"), root=root)
     assert (code, text) == (EXIT_GOOD, "# all settings are at their defaults\n")
 
 
@@ -98,6 +126,154 @@ def test_the_machines_own_files_are_checked_where_none_is_named(tmp_path: Path) 
     code, text = check(None, root=str(tmp_path))
     assert code == EXIT_BAD
     assert "period_secs" in text
+
+
+def test_all_layers_of_the_machine_are_shown_with_their_origins(root: str) -> None:
+    for path, key in ((FILES[0], "swappiness_max"), (FILES[1], "period_secs")):
+        os.makedirs(os.path.dirname(root + path))
+        with open(root + path, "w", encoding="utf-8") as file:
+            file.write(f"[memcg]\n{key} = 9\n")
+    with open(f"{root}/proc/cmdline", "w", encoding="utf-8") as file:
+        file.write("agent.mem_agent_memcg_swap=true memreact.memcg.swapp=true")
+    layer = Pushed().with_patch(Config(log=Log(decisions=16)), "host")
+    file_pushed = pushed(root, layer.without_rule(("/init.scope", ()), said_below=True))
+    code, text = check(None, root=root)
+    assert code == EXIT_GOOD
+    assert text.replace(root, "") == (
+        '# warning: kernel command line: memcg: found the unknown key "swapp", expected a known '
+        'key: did you mean `swap`?; the word "memreact.memcg.swapp=true" is passed over\n'
+        "# warning: memcg.cgroup[/init.scope], which is built in, was deleted by a call\n"
+        "[memcg]\n"
+        "swap = true  # kernel command line\n"
+        f"swappiness_max = 9  # {FILES[0]}\n"
+        f"period_secs = 9  # {FILES[1]}\n"
+        "\n"
+        "[log]\n"
+        "decisions = 16  # pushed by host\n"
+    )
+    assert os.path.exists(file_pushed)
+
+
+def test_a_file_that_is_named_is_checked_alone(tmp_path: Path, root: str) -> None:
+    pushed(root, Pushed().with_patch(Config(log=Log(decisions=16)), "host"))
+    with open(f"{root}/proc/cmdline", "w", encoding="utf-8") as file:
+        file.write("memreact.memcg.swap=true nonsense=1=2 memreact.memcg.swapp=1")
+    code, text = check(write(tmp_path, "[memcg]\nperiod_secs = 9\n"), root=root)
+    assert (code, tomli.loads(text)) == (EXIT_GOOD, {"memcg": {"period_secs": 9}})
+    assert comments_of(text) == []
+
+
+def test_a_file_in_katas_form_can_be_checked(tmp_path: Path, root: str) -> None:
+    mine = write(tmp_path, "[agent.kata.mem_agent]\nenable = false\n")
+    assert tomli.loads(check(mine, root=root)[1]) == {
+        "memcg": {"disabled": True},
+        "compact": {"disabled": True},
+    }
+    code, text = check(write(tmp_path, "mem_agent_memcg_swapp = true\n"), root=root)
+    assert code == EXIT_BAD
+    assert "did you mean `mem_agent_memcg_swap`?" in text
+
+
+def test_a_corrupted_file_of_pushed_settings_is_told_and_left_alone(root: str) -> None:
+    path = pushed(root, Pushed())
+    with open(path, "wb") as file:
+        file.write(b"{")
+    code, text = check(None, root=root)
+    assert code == EXIT_GOOD
+    (warning,) = comments_of(text)
+    assert warning.startswith(f"what was pushed is not shown: {path}: not what memreact wrote")
+    assert os.listdir(os.path.dirname(path)) == ["pushed"]
+
+
+def test_pushed_settings_that_cannot_be_read_are_told(root: str) -> None:
+    os.makedirs(f"{root}/run/memreact/pushed")
+    (warning,) = comments_of(check(None, root=root)[1])
+    assert warning.startswith("what was pushed is not shown: ")
+
+
+def test_what_has_no_effect_in_a_poor_guest_is_told(tmp_path: Path, guest: FakeGuest) -> None:
+    full_guest(guest).loses("/sys/kernel/mm/lru_gen/enabled")
+    guest.shows("/proc/swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
+    mine = write(tmp_path, MINE)
+    assert comments_of(check(mine, root=guest.root)[1]) == [
+        "[memcg] has no effect here: no multi-gen LRU, and memory.reclaim is not asked for",
+        "memcg.swap = true has no effect here: this guest has no swap",
+        "memcg.cgroup[/a/b 0,1]: this guest has no node 1",
+    ]
+
+
+def test_a_multi_gen_lru_that_is_off_is_switched_on_and_not_warned_of(
+    tmp_path: Path, guest: FakeGuest
+) -> None:
+    full_guest(guest, mglru="0x0000\n")
+    assert comments_of(check(write(tmp_path, ""), root=guest.root)[1]) == []
+
+
+def test_without_root_nothing_is_said_of_what_root_may(tmp_path: Path, guest: FakeGuest) -> None:
+    full_guest(guest).shows("/proc/self/status", "Uid:\t1000\t1000\t1000\t1000\nCapEff:\t0\n")
+    assert comments_of(check(write(tmp_path, ""), root=guest.root)[1]) == []
+
+
+ABLE = Capabilities(
+    kernel="6.12",
+    root=True,
+    page_size=4096,
+    nodes=(0, 1),
+    cgroup_root="/sys/fs/cgroup",
+    memory_controller=True,
+    memory_reclaim=True,
+    mglru="on",
+    psi="privileged",
+    cgroup_psi=True,
+    page_reporting=True,
+    reporting_order=9,
+    swap=True,
+    rivals=(),
+)
+POOR = with_keys(ABLE, nodes=(0,), swap=False)
+IDLE = "nobody is at home"
+
+
+@pytest.mark.parametrize(
+    ("text", "can", "idle", "warnings"),
+    [
+        ("[memcg]\nswap = true", ABLE, None, []),
+        ("", POOR, IDLE, [f"[memcg] has no effect here: {IDLE}"]),
+        ("[memcg]\ndisabled = true", POOR, IDLE, []),
+        (
+            "[memcg]\ndisabled = true\n[[memcg.cgroup]]\npath = '/a'\ndisabled = false",
+            POOR,
+            IDLE,
+            [f"[memcg] has no effect here: {IDLE}"],
+        ),
+        (
+            "[[memcg.cgroup]]\npath = '/a'\nnuma = [0, 7]\nswap = true",
+            POOR,
+            None,
+            [
+                "memcg.cgroup[/a 0,7].swap = true has no effect here: this guest has no swap",
+                "memcg.cgroup[/a 0,7]: this guest has no node 7",
+            ],
+        ),
+        (
+            "[reclaim]\nwithout_mglru = 'memory.reclaim'",
+            ABLE,
+            None,
+            ["reclaim.without_mglru has no effect here: this kernel has the multi-gen LRU"],
+        ),
+        (
+            "[reclaim]\nwithout_mglru = 'memory.reclaim'",
+            with_keys(ABLE, mglru="absent"),
+            None,
+            [],
+        ),
+    ],
+)
+def test_what_this_guest_has_no_use_for_is_pointed_out(
+    text: str, can: Capabilities, idle: str | None, warnings: list[str]
+) -> None:
+    config = overlay(DEFAULTS, load_text(text, "F"))
+    assert list(without_effect_here(config, can, idle)) == warnings
 
 
 def test_the_answer_with_its_warnings_is_still_toml(tmp_path: Path) -> None:
@@ -140,6 +316,11 @@ def test_what_is_printed_reads_back_as_the_same_settings(config: Config, *, show
         ("[memcg]\nswappiness_max = 60", "memcg.swappiness_max has no effect"),
         ("[reclaim]\npercent_per_period = 1", "reclaim.percent_per_period has no effect"),
         ("[compact]\ndisabled = true", "compact.disabled is kept, but"),
+        (
+            "[control]\nvsock = false\nttrpc_port = 1024",
+            "control.ttrpc_port has no effect while control.vsock = false",
+        ),
+        ("[control]\nttrpc_port = 1050", "control.ttrpc_port is control.varlink_port too"),
         (
             "[[memcg.cgroup]]\npath = '/a'\ndisabled = true\nperiod_secs = 9",
             "memcg.cgroup[/a].period_secs has no effect on a disabled cgroup",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from memreact.run_dir import RunDir
+from memreact.run_dir import PUSHED_BYTES_MAX, PushedFile, RunDir
 from tests.fake_guest import FakeGuest
 
 SWITCH = "/sys/kernel/mm/lru_gen/enabled"
@@ -132,6 +132,60 @@ def test_a_switch_that_is_gone_is_forgotten(guest: FakeGuest, run_dir: RunDir) -
     assert not os.path.exists(os.path.join(run_dir.path, "switched-on"))
 
 
-def test_the_directory_is_for_its_owner_alone(run_dir: RunDir) -> None:
+def test_others_may_pass_through_the_directory_and_not_list_it(run_dir: RunDir) -> None:
     run_dir.take_lock()
-    assert os.stat(run_dir.path).st_mode & 0o777 == 0o700
+    assert os.stat(run_dir.path).st_mode & 0o777 == 0o711
+
+
+# --- what was pushed
+
+
+@pytest.fixture
+def pushed(run_dir: RunDir) -> PushedFile:
+    run_dir.take_lock()
+    return run_dir.pushed
+
+
+def test_what_was_pushed_is_read_back_whole(pushed: PushedFile) -> None:
+    assert pushed.read() is None
+    for data in (b"one", b"", b"\0\xff" * 1000, b"x" * PUSHED_BYTES_MAX):
+        pushed.write(data)
+        assert pushed.read() == data
+
+
+def test_what_was_pushed_is_for_its_owner_alone(pushed: PushedFile, run_dir: RunDir) -> None:
+    holds(run_dir, "pushed.new", "of a crash")
+    os.chmod(pushed.path + ".new", 0o644)
+    pushed.write(b"x")
+    assert os.stat(pushed.path).st_mode & 0o777 == 0o600
+    assert sorted(os.listdir(run_dir.path)) == ["lock", "pushed"]
+
+
+def test_a_link_in_the_way_is_replaced_and_not_followed(
+    guest: FakeGuest, pushed: PushedFile
+) -> None:
+    other = guest.shows("/etc/passwd", "kept")
+    for name in (pushed.path, pushed.path + ".new"):
+        os.symlink(other, name)
+    pushed.write(b"x")
+    assert guest.received("/etc/passwd") == b"kept"
+    assert pushed.read() == b"x"
+
+
+def test_a_file_larger_than_is_ever_written_is_not_read(
+    pushed: PushedFile, run_dir: RunDir
+) -> None:
+    holds(run_dir, "pushed", b"x" * (PUSHED_BYTES_MAX + 1))
+    with pytest.raises(OSError, match="File too large"):
+        pushed.read()
+    aside = pushed.set_aside()
+    assert pushed.read() is None
+    assert os.path.getsize(aside) == PUSHED_BYTES_MAX + 1
+
+
+def test_a_write_that_fails_leaves_what_there_was(pushed: PushedFile, run_dir: RunDir) -> None:
+    pushed.write(b"old")
+    os.mkdir(pushed.path + ".new")
+    with pytest.raises(OSError, match="directory"):
+        pushed.write(b"new")
+    assert pushed.read() == b"old"
