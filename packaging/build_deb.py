@@ -27,7 +27,7 @@ LIBRARY = "usr/lib/python3/dist-packages"
 LAUNCHER = """\
 #!/usr/bin/python3 -I
 import sys
-
+{path}
 from {module} import {function}
 
 sys.exit({function}())
@@ -51,6 +51,8 @@ class Package:
         commands: Console scripts of the wheel; those that it lacks are left out.
         units: systemd units in this folder.
         manuals: Manual pages in this folder.
+        library: Where the modules go; one that Python does not know is told to the commands.
+        shared: Files that another package has too, and that step aside while this one is here.
     """
 
     name: str
@@ -58,15 +60,31 @@ class Package:
     commands: tuple[str, ...]
     units: tuple[str, ...]
     manuals: tuple[str, ...]
+    library: str = LIBRARY
+    shared: tuple[str, ...] = ()
 
 
 PACKAGES = (
     Package(
         name="memreact",
         folders=("memreact", "kernelio", "memreact_schemas", "memreact_tools"),
-        commands=("memreact", "memreact-ctl", "memreact-top"),
+        commands=("memreact", "memreact-ctl", "memreact-vsock", "memreact-top"),
         units=("memreact.service", "memreact-put-back.service"),
-        manuals=("memreact.8",),
+        manuals=("memreact.8", "memreact-ctl.1", "memreact-vsock.1"),
+    ),
+    Package(
+        name="memreact-host",
+        folders=("memreact_schemas", "memreact_tools"),
+        commands=("memreact-host", "memreact-ctl", "memreact-vsock"),
+        units=(),
+        manuals=("memreact-host.1", "memreact-ctl.1", "memreact-vsock.1"),
+        library="usr/share/memreact-host",
+        shared=(
+            "usr/bin/memreact-ctl",
+            "usr/bin/memreact-vsock",
+            "usr/share/man/man1/memreact-ctl.1.gz",
+            "usr/share/man/man1/memreact-vsock.1.gz",
+        ),
     ),
 )
 
@@ -116,19 +134,22 @@ def debian_version(version: str) -> str:
 
 def _stage_modules(package: Package, archive: zipfile.ZipFile, stage: str) -> None:
     """Unpack the folders, and of the metadata what importlib.metadata reads."""
-    kept = re.compile(r"[^/]+\.dist-info/(METADATA|entry_points\.txt)")
+    metadata = r"[^/]+\.dist-info/(METADATA|entry_points\.txt)"
+    kept = re.compile(metadata if package.library == LIBRARY else r"(?!)")
     for name in archive.namelist():
         if name.split("/")[0] in package.folders or kept.fullmatch(name):
-            archive.extract(name, os.path.join(stage, LIBRARY))
+            archive.extract(name, os.path.join(stage, package.library))
 
 
 def _stage_commands(package: Package, archive: zipfile.ZipFile, stage: str) -> None:
     """Write a launcher that neither the environment nor the current folder can lead astray."""
     scripts = _console_scripts(archive)
+    own = f'\nsys.path.insert(0, "/{package.library}")\n'
+    path = "" if package.library == LIBRARY else own
     for command in package.commands:
         if command in scripts:
             module, function = scripts[command].split(":")
-            text = LAUNCHER.format(module=module, function=function)
+            text = LAUNCHER.format(path=path, module=module, function=function)
             _write(stage, f"usr/bin/{command}", text.encode(), mode=0o755)
 
 
@@ -147,9 +168,12 @@ def _stage_units(package: Package, stage: str) -> None:
 
 
 def _stage_manuals(package: Package, stage: str, version: str) -> None:
+    """Write the pages; one of a command that the wheel lacks is left out."""
     for manual in package.manuals:
+        command, section = manual.rsplit(".", 1)
+        if not os.path.exists(os.path.join(stage, "usr/bin", command)):
+            continue
         text = _source(manual).replace(b"@VERSION@", version.encode())
-        section = manual.rsplit(".", 1)[1]
         _write(stage, f"usr/share/man/man{section}/{manual}.gz", _gzipped(text))
 
 
@@ -199,7 +223,14 @@ def _stage_control(package: Package, stage: str, version: str) -> None:
     for script in ("preinst", "postinst", "prerm", "postrm"):
         name = f"debian/{package.name}.{script}"
         if os.path.exists(os.path.join(HERE, name)):
-            _write(stage, f"DEBIAN/{script}", _source(name), mode=0o755)
+            text = _source(name).replace(b"@SHARED@", _shared(package, stage).encode())
+            _write(stage, f"DEBIAN/{script}", text, mode=0o755)
+
+
+def _shared(package: Package, stage: str) -> str:
+    """Return those of the shared files that are staged, as words of the shell."""
+    staged = [name for name in package.shared if os.path.exists(os.path.join(stage, name))]
+    return " ".join(f"/{name}" for name in staged)
 
 
 def _inventory(stage: str) -> tuple[bytes, int]:

@@ -1,4 +1,4 @@
-"""A wheel of this checkout, and the Debian package made of it."""
+"""A wheel of this checkout, and the Debian packages made of it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ def deb(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The guest's package."""
     folder = tmp_path_factory.mktemp("deb")
     (package,) = (each for each in build_deb.PACKAGES if each.name == "memreact")
+    return Path(build_deb.build(package, str(wheel), str(folder), moment=MOMENT))
+
+
+@pytest.fixture(scope="session")
+def host_deb(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host's package."""
+    folder = tmp_path_factory.mktemp("host-deb")
+    (package,) = (each for each in build_deb.PACKAGES if each.name == "memreact-host")
     return Path(build_deb.build(package, str(wheel), str(folder), moment=MOMENT))
 
 

@@ -33,7 +33,7 @@ __all__ = [
 PORT_MAX = 2**32 - 2  # 2^32-1 is VMADDR_PORT_ANY, and VMADDR_CID_ANY
 _PATH_BYTES_MAX = 107  # of sockaddr_un, without its NUL
 _ANSWER_BYTES_MAX = 64  # "OK 1073741824\n" is 14
-_TRIES_MAX = 300
+_TRIES = 300
 _RETRY_SECONDS = 0.01
 _FORMS = "unix:/PATH, unix:@NAME, vsock:CID:PORT or hvsock:/PATH:PORT"
 # Pythons built without vsock's header lack the name; Linux has the family.
@@ -134,12 +134,13 @@ def _cid(cid: int, text: str) -> int:
     return cid
 
 
-def connect(address: Address, *, timeout_s: float) -> socket.socket:
+def connect(address: Address, *, timeout_s: float, tries: int = _TRIES) -> socket.socket:
     """Connect, with the handshake where a guest's monitor wants one.
 
     Args:
         address: Where to.
         timeout_s: Seconds that all of it may take.
+        tries: How often a monitor is asked at most; a guest that boots is not there at first.
 
     Returns:
         A stream socket, the caller's to close, with `timeout_s` as its time-out. No byte of what
@@ -150,7 +151,7 @@ def connect(address: Address, *, timeout_s: float) -> socket.socket:
     """
     deadline = time.monotonic() + timeout_s
     if isinstance(address, UnixAddress) and address.hybrid_port is not None:
-        stream = _connect_hybrid(address, address.hybrid_port, deadline)
+        stream = _connect_hybrid(address, address.hybrid_port, deadline, tries)
     else:
         stream = _connect_once(address, deadline)
     stream.settimeout(timeout_s)
@@ -179,17 +180,20 @@ def _name_of(address: Address) -> tuple[int, bytes | tuple[int, int]]:
     return socket.AF_UNIX, b"\0" + path[1:] if path.startswith(b"@") else path
 
 
-def _connect_hybrid(address: UnixAddress, port: int, deadline: float) -> socket.socket:
-    """Ask a guest's monitor for a port until it says OK: a guest that boots says no at first."""
-    said = "no answer"
-    for _ in range(_TRIES_MAX):
+def _connect_hybrid(address: UnixAddress, port: int, deadline: float, tries: int) -> socket.socket:
+    """Ask a guest's monitor for a port until it says OK."""
+    said = ""
+    for _ in range(tries):
         stream = _connect_once(address, deadline)
         try:
-            said = _ask_for(stream, port, deadline)
+            answer = _ask_for(stream, port, deadline)
+        except TimeoutError:
+            answer = said or "no answer in time"  # what it said before tells more
         except OSError as error:
-            said = _why(error)
-        if said.startswith("OK"):
+            answer = _why(error)
+        if answer.startswith("OK"):
             return stream
+        said = answer
         stream.close()
         if time.monotonic() + _RETRY_SECONDS >= deadline:
             break
