@@ -170,7 +170,10 @@ class Inspected(Struct, frozen=True, tag=True):
 
 
 class BatchEnded(Struct, frozen=True, tag=True):
-    """One eviction write is over; `after` is None when the memcg is gone."""
+    """One eviction write is over; `after` is None when the memcg is gone.
+
+    `exhausted` is the kernel's own word that it found less than was asked for.
+    """
 
     path: str
     node: int
@@ -180,6 +183,7 @@ class BatchEnded(Struct, frozen=True, tag=True):
     took_us: int = 0
     ended_at: Instant = Instant(0)
     detail: str = ""
+    exhausted: bool = False
 
 
 class AgingEnded(Struct, frozen=True, tag=True):

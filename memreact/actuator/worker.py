@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kernelio import cgroup, memcg
 from kernelio.errors import Interrupted, KernelioError, Refused, Unsupported, Vanished
@@ -45,6 +46,14 @@ class Ground:
         """Close what was opened for it."""
         if self.lru_gen is not None:
             self.lru_gen.close()
+
+
+class _Ended(NamedTuple):
+    """How a write ended; `exhausted` is the kernel's word that there was not enough."""
+
+    outcome: Outcome
+    detail: str = ""
+    exhausted: bool = False
 
 
 class Worker:
@@ -118,51 +127,54 @@ class Worker:
     def _batch(self, work: Evict | Reclaim, token: int) -> BatchEnded:
         node = work.node if isinstance(work, Evict) else 0
         began = now_us()
-        outcome, detail = self._guarded(work, token)
+        how = self._guarded(work, token)
         ended = now_us()
-        seen = Inspected(work.path, None) if outcome == "vanished" else self._inspect(work.path)
+        gone = how.outcome == "vanished"
+        seen = Inspected(work.path, None) if gone else self._inspect(work.path)
         return BatchEnded(
             work.path,
             node,
             work.pages,
-            outcome,
+            how.outcome,
             seen.inspection,
             took_us=ended - began,
             ended_at=ended,
-            detail=detail or seen.detail,
+            detail=how.detail or seen.detail,
+            exhausted=how.exhausted,
         )
 
-    def _guarded(self, work: Evict | Reclaim | AgeTarget, token: int) -> tuple[Outcome, str]:
+    def _guarded(self, work: Evict | Reclaim | AgeTarget, token: int) -> _Ended:
         """Write unless stopped or the memcg is another one by now, and name how it ended."""
         try:
             self._same_memcg(work)
-            self._write(work, token)
+            found_all = self._write(work, token)
         except HeldBack:
-            return "held_back", ""
+            return _Ended("held_back")
         except Interrupted:
-            return "broken_off", ""
+            return _Ended("broken_off")
         except Vanished as error:
-            return "vanished", str(error)
+            return _Ended("vanished", str(error))
         except Unsupported as error:
-            return "unsupported", str(error)
+            return _Ended("unsupported", str(error))
         except Refused as error:
             return self._refused(work, error)
-        return "done", ""
+        return _Ended("done", exhausted=not found_all)
 
-    def _refused(self, work: Evict | Reclaim | AgeTarget, error: Refused) -> tuple[Outcome, str]:
+    def _refused(self, work: Evict | Reclaim | AgeTarget, error: Refused) -> _Ended:
         """An unknown memcg id is refused too, and it is unknown when the memcg died just now."""
         try:
             self._same_memcg(work)
         except Vanished as gone:
-            return "vanished", str(gone)
-        return "refused", str(error)
+            return _Ended("vanished", str(gone))
+        return _Ended("refused", str(error))
 
     def _same_memcg(self, work: Evict | Reclaim | AgeTarget) -> None:
         directory = self._ground.layout.memcg_dir(work.path)
         if cgroup.inode(directory) != work.inode:
             raise Vanished(directory)
 
-    def _write(self, work: Evict | Reclaim | AgeTarget, token: int) -> None:
+    def _write(self, work: Evict | Reclaim | AgeTarget, token: int) -> bool:
+        """Do it; only memory.reclaim says when it found less than was asked for."""
         match work:
             case Evict():
                 with self._gate.writing(token):
@@ -175,17 +187,18 @@ class Worker:
                     )
             case Reclaim():
                 with self._gate.writing(token):
-                    self._reclaim(work)
+                    return self._reclaim(work)
             case AgeTarget():
                 # Aging cannot be broken off, so it is only held back.
                 if not self._gate.open_for(token):
                     raise HeldBack
                 self._lru_gen().age(work.memcg_id, work.node, work.max_seq, can_swap=work.can_swap)
+        return True
 
-    def _reclaim(self, work: Reclaim) -> None:
+    def _reclaim(self, work: Reclaim) -> bool:
         directory = self._ground.layout.memcg_dir(work.path)
         swappiness = None if work.swappiness < 0 else work.swappiness
-        memcg.reclaim(directory, bytes_=work.pages * work.page_bytes, swappiness=swappiness)
+        return memcg.reclaim(directory, bytes_=work.pages * work.page_bytes, swappiness=swappiness)
 
     def _lru_gen(self) -> LruGen:
         lru_gen = self._ground.lru_gen
@@ -194,5 +207,5 @@ class Worker:
         return lru_gen
 
     def _age(self, target: AgeTarget, token: int) -> AgeResult:
-        outcome, detail = self._guarded(target, token)
-        return AgeResult(target.path, target.node, outcome, detail)
+        how = self._guarded(target, token)
+        return AgeResult(target.path, target.node, how.outcome, how.detail)

@@ -72,7 +72,7 @@ def next_write(
     if ended is not None:
         return ended
     if eviction.candidate.seq == RECLAIM_SEQ:
-        found = _reclaim_share(saw, rules, page_bytes)
+        found = _reclaim_share(eviction, saw, rules, page_bytes)
     else:
         found = _evict_share(eviction, saw, rules, page_bytes)
     if isinstance(found, Because):
@@ -101,7 +101,7 @@ def accounted(eviction: Eviction, event: BatchEnded, write: Evict | Reclaim) -> 
         anon_left=max(0, eviction.anon_left - anon),
         file_left=max(0, eviction.file_left - file),
     )
-    dry = event.outcome == "done" and got * _DRY < write.pages
+    dry = event.exhausted or (event.outcome == "done" and got * _DRY < write.pages)
     return _without_dry(took, write) if dry else took
 
 
@@ -157,10 +157,12 @@ def _evict_share(
 
 
 def _reclaim_share(
-    saw: Inspection, rules: MemcgRules, page_bytes: int
+    eviction: Eviction, saw: Inspection, rules: MemcgRules, page_bytes: int
 ) -> tuple[int, int] | Because:
     """The same on the rung below, where the kernel chooses by itself which pages are old."""
     refused = anon_refused(rules, saw, page_bytes)
+    if eviction.stuck_pages:
+        return _nothing_left(eviction, saw, refused, page_bytes)
     anon = 0 if refused else min(saw.anon_bytes // page_bytes, anon_room_pages(saw, page_bytes))
     file = saw.file_bytes // page_bytes
     if anon + file < LEAST_PAGES:

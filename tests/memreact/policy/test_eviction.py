@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from memreact.actions import Because, Evict, Reclaim
@@ -227,3 +228,36 @@ def test_where_swap_is_asked_for_it_goes_by_the_mix_of_the_memcg() -> None:
 
 def test_where_nothing_may_go_nothing_is_asked_for() -> None:
     assert why(below(1_000, anon_bytes=1 << 30)) == "nothing_may_go"
+
+
+def asked(made: Eviction, wrote: Reclaim, got: int, **event: Any) -> Eviction:  # noqa: ANN401
+    """The eviction after such a request, of which this much came."""
+    assert made.last is not None
+    total = made.last.evicted_total_pages + got
+    after = replace_saw(made.last, evicted_total_pages=total)
+    return accounted(made, BatchEnded("/shop", 0, wrote.pages, "done", after, **event), wrote)
+
+
+def replace_saw(saw: Inspection, **fields: Any) -> Inspection:  # noqa: ANN401
+    return msgspec.structs.replace(saw, **fields)
+
+
+def test_a_request_that_finds_nothing_is_not_repeated() -> None:
+    made = below(20_000, file_bytes=400 * MB, dirty_bytes=400 * MB)
+    assert why(asked(made, reclaim(made), 0)) == "no_progress_dirty"
+
+
+def test_a_request_that_the_kernel_calls_unmet_is_the_last_though_much_came() -> None:
+    made = below(20_000, file_bytes=400 * MB)
+    assert why(asked(made, reclaim(made), 1_500, exhausted=True)) == "no_progress_in_use"
+
+
+def test_a_request_that_is_met_is_followed_by_another() -> None:
+    made = below(20_000, file_bytes=400 * MB)
+    assert reclaim(asked(made, reclaim(made), 2_048)).pages == 2_048
+
+
+def test_what_a_request_leaves_of_the_last_pages_is_a_normal_end() -> None:
+    made = below(2_100, file_bytes=400 * MB)
+    after = asked(made, reclaim(made), 2_048)
+    assert why(asked(after, reclaim(after), 0)) == "cold_gone"
