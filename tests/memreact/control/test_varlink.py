@@ -386,7 +386,7 @@ async def test_who_never_reads_is_left() -> None:
     async with serve(served.protocol) as client:
         await client.send(call("io.test.Say", {"text": "x" * 1000, "times": 5000}) * 2)
         lost = asyncio.Event()
-        served.protocol.connection_lost = lambda _: lost.set()  # type: ignore[method-assign]
+        served.protocol.connection_lost = lambda _: lost.set()  # type: ignore[assignment,method-assign]
         await asyncio.wait_for(lost.wait(), 20)
 
 

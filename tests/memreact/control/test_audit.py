@@ -1,0 +1,66 @@
+"""One line for each change and each refusal, and no flood of them."""
+
+from __future__ import annotations
+
+from memreact.control.audit import Audit
+from memreact.control.peer import Peer
+from memreact.control.store import Change, ChangedKey
+from memreact.events import Instant
+from memreact.telemetry.journal import Journal
+
+HOST = Peer("host", may_read=True, may_write=True)
+SWAP = ChangedKey("memcg.swap", before=False, after=True, origin="pushed by host")
+RULE = ChangedKey("memcg.cgroup[/a].swap", before=True, after=None, origin="")
+
+
+class Told:
+    """An audit whose lines and clock are the test's."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.now = Instant(0)
+        self.audit = Audit(Journal(write=self.lines.append), lambda: self.now)
+
+
+def test_a_change_is_one_line_with_from_and_to() -> None:
+    told = Told()
+    told.audit.changed(HOST, "PatchSettings", Change(7, (SWAP, RULE)))
+    line = (
+        "changed peer=host verb=PatchSettings revision=7 keys=2"
+        ' from="memcg.swap=false memcg.cgroup[/a].swap=true"'
+        ' to="memcg.swap=true memcg.cgroup[/a].swap=unset"\n'
+    )
+    assert told.lines == [line]
+
+
+def test_a_change_of_nothing_is_no_line() -> None:
+    told = Told()
+    told.audit.changed(HOST, "PatchSettings", Change(7, ()))
+    assert told.lines == []
+
+
+def test_a_change_of_very_much_is_a_line_of_bounded_length() -> None:
+    told = Told()
+    told.audit.changed(HOST, "PatchSettings", Change(7, (SWAP,) * 10_000))
+    assert "keys=10000" in told.lines[0]
+    assert len(told.lines[0]) < 5000
+
+
+def test_what_is_done_and_is_no_setting_is_told_too() -> None:
+    told = Told()
+    told.audit.asked(HOST, "Pause", seconds=60, reason='say "hi"\n')
+    assert told.lines == [
+        'asked peer=host verb=Pause seconds=60 reason="say \\"hi\\"\\n"\n',
+    ]
+
+
+def test_refusals_that_come_too_fast_are_counted() -> None:
+    told = Told()
+    for _ in range(100):
+        told.audit.refused(HOST, "connect", "permission denied")
+    assert told.lines == ['refused peer=host verb=connect because="permission denied"\n'] * 20
+    told.now = Instant(10_000_000)
+    told.audit.refused(HOST, "connect", "x" * 10_000)
+    told.audit.refused(HOST, "connect", "again")
+    assert told.lines[20] == f"refused peer=host verb=connect because={'x' * 500} also=80\n"
+    assert told.lines[21:] == ["refused peer=host verb=connect because=again\n"]

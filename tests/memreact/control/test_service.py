@@ -1,0 +1,506 @@
+"""io.memreact, from the bytes on the wire to the settings in force."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from memreact.actions import Because
+from memreact.control.audit import Audit
+from memreact.control.peer import Peer
+from memreact.control.service import WATCHERS_MAX, Guest, MemreactService
+from memreact.control.store import SettingsStore
+from memreact.control.varlink import VarlinkProtocol
+from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked
+from memreact.run_dir import PushedFile
+from memreact.settings import DEFAULT_ORIGIN, Layer, Settings, SettingsError, load_text
+from memreact.telemetry.hub import Hub
+from memreact.telemetry.journal import Journal
+from memreact_schemas import doctor
+from memreact_schemas.config import DEFAULTS, U64_MAX, Config
+from memreact_schemas.control import METHODS, tables_from_wire
+from memreact_schemas.status import CgroupStatus, Counters, DecisionRow, NextEviction, Status
+from tests.memreact.control.wire import Client, call, serve, settled
+
+HOST = Peer("host", may_read=True, may_write=True)
+READER = Peer("uid 1000", may_read=True, may_write=False)
+IO = "io.memreact"
+FILE = "/etc/memreact/memreact.toml"
+NEXT = NextEviction(waits_for="x", text="x")
+REPORT = doctor.Report(
+    version="1",
+    capabilities=doctor.Capabilities(
+        kernel="6.12",
+        root=True,
+        page_size=4096,
+        nodes=(0,),
+        cgroup_root="/sys/fs/cgroup",
+        memory_controller=True,
+        memory_reclaim=True,
+        mglru="on",
+        psi="privileged",
+        cgroup_psi=True,
+        page_reporting=True,
+        reporting_order=None,
+        swap=False,
+        rivals=(),
+    ),
+    findings=(doctor.Finding(job="evict", status="ok", backend="mglru", detail=""),),
+    reaches_host=True,
+)
+
+
+class Daemon:
+    """What the service stands on: a store without files, and a guest that remembers."""
+
+    def __init__(self, folder: str) -> None:
+        self.text = ""
+        self.lines: list[str] = []
+        self.applied: list[Settings] = []
+        self.events: list[Event] = []
+        self.why_not: Because | None = None
+        self.examined = 0
+        self.examining = threading.Event()
+        self.examining.set()
+        self.hub = Hub()
+        self.store = SettingsStore(self._files, self.applied.append, PushedFile(f"{folder}/pushed"))
+        self.audit = Audit(Journal(write=self.lines.append), lambda: Instant(0))
+        guest = Guest(
+            status=self.status,
+            doctor=self._doctor,
+            handle=self.events.append,
+            why_not_run=lambda _: self.why_not,
+            clock=lambda: Instant(5_000_000),
+        )
+        self.service = MemreactService(self.store, guest, self.hub, self.audit)
+
+    def _files(self) -> list[Layer]:
+        return [Layer(DEFAULT_ORIGIN, DEFAULTS), Layer(FILE, load_text(self.text, FILE))]
+
+    def status(self, path: str | None, cgroups: bool) -> Status:  # noqa: FBT001  # as declared
+        """Tell of two cgroups, or the one that is asked for."""
+        paths = [each for each in ("/a", "/b") if cgroups and path in (None, each)]
+        rows = (
+            CgroupStatus(
+                path=each, populated=True, frozen=False, counters=Counters(), next_eviction=NEXT
+            )
+            for each in paths
+        )
+        return Status(
+            version="1",
+            revision=1,
+            now_us=1,
+            started_at_us=0,
+            doing="resting",
+            next_eviction=NEXT,
+            counters=Counters(),
+            cgroups=tuple(rows),
+        )
+
+    def _doctor(self) -> doctor.Report:
+        self.examined += 1
+        assert self.examining.wait(20)
+        return REPORT
+
+    @asynccontextmanager
+    async def serve(self, peer: Peer = HOST) -> AsyncIterator[Client]:
+        """Serve a client."""
+        protocol = VarlinkProtocol({IO: self.service}, peer, self.audit.refused)
+        async with serve(protocol) as client:
+            yield client
+
+
+@pytest.fixture
+def daemon(tmp_path: os.PathLike[str]) -> Daemon:
+    """One with default settings."""
+    return Daemon(os.fspath(tmp_path))
+
+
+@pytest.mark.asyncio
+async def test_settings_are_told_with_their_origins(daemon: Daemon) -> None:
+    daemon.text = "[memcg]\nswap = true\n"
+    daemon.store.reload()
+    async with daemon.serve(READER) as client:
+        told = await client.ask(f"{IO}.GetSettings")
+    assert told["settings"]["memcg"]["swap"] is True
+    assert told["settings"]["compact"]["compact_order"] == "auto"
+    assert told["settings"]["compact"]["compact_force_times"] == U64_MAX
+    assert told["origins"]["memcg.swap"] == FILE
+    assert told["origins"]["memcg.period_secs"] == "default"
+    assert told["revision"] == 2
+    assert told["problem"] is None
+    whole = msgspec.convert(tables_from_wire(told["settings"]), Config)
+    assert whole == daemon.store.settings.config
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_not_taken_is_told(daemon: Daemon) -> None:
+    daemon.text = "[memcg]\nswap = 3\n"
+    with pytest.raises(SettingsError):
+        daemon.store.reload()
+    async with daemon.serve(READER) as client:
+        problem = (await client.ask(f"{IO}.GetSettings"))["problem"]
+    assert (problem["origin"], problem["key"], problem["line"]) == (FILE, "memcg.swap", 2)
+    assert (problem["found"], problem["expected"]) == ("3", "true or false")
+
+
+@pytest.mark.asyncio
+async def test_a_patch_is_in_force_when_it_is_answered(daemon: Daemon) -> None:
+    patch = {"memcg": {"swap": True, "period_secs": 300}, "compact": {"compact_order": "9"}}
+    async with daemon.serve() as client:
+        told = await client.ask(f"{IO}.PatchSettings", patch=patch)
+        assert daemon.applied[-1].revision == told["revision"] == 2
+    config = daemon.store.settings.config
+    assert (config.memcg.swap, config.memcg.period_secs) == (True, 300)
+    assert config.compact.compact_order == 9
+    changed = {each["key"]: (each["before"], each["after"]) for each in told["changed"]}
+    assert changed["memcg.swap"] == ("false", "true")
+    assert changed["compact.compact_order"] == ('"auto"', "9")
+    assert {each["origin"] for each in told["changed"]} == {"pushed by host"}
+    line = daemon.lines[-1]
+    assert line.startswith("changed peer=host verb=PatchSettings revision=2 keys=3 from=")
+    assert "memcg.period_secs=600" in line
+    assert "memcg.period_secs=300" in line
+
+
+@pytest.mark.asyncio
+async def test_a_patch_that_changes_nothing_keeps_the_revision(daemon: Daemon) -> None:
+    async with daemon.serve() as client:
+        told = await client.ask(f"{IO}.PatchSettings", patch={"memcg": {"swap": False}})
+    assert (told["revision"], told["changed"]) == (1, [])
+    assert daemon.lines == []
+
+
+@pytest.mark.asyncio
+async def test_a_dry_run_tells_and_changes_nothing(daemon: Daemon) -> None:
+    async with daemon.serve() as client:
+        patch = {"memcg": {"swap": True}}
+        told = await client.ask(f"{IO}.PatchSettings", patch=patch, dry_run=True)
+    assert [each["key"] for each in told["changed"]] == ["memcg.swap"]
+    assert told["revision"] == daemon.store.settings.revision == 1
+    assert (daemon.applied, daemon.lines) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("patch", "key", "found"),
+    [
+        ({"memcg": {"period_secs": 0}}, "memcg.period_secs", "0"),
+        ({"memcg": {"period_secs": -1}}, "memcg.period_secs", "-1"),
+        ({"memcg": {"period_secs": 2**31}}, "memcg.period_secs", "2147483648"),
+        ({"memcg": {"period_secs": 2**64}}, "memcg.period_secs", "18446744073709551616"),
+        ({"memcg": {"period_secs": True}}, "memcg.period_secs", "true"),
+        ({"memcg": {"period_secs": "300"}}, "memcg.period_secs", '"300"'),
+        ({"memcg": {"period_psi_percent_limit": 100.5}}, "memcg.period_psi_percent_limit", "100.5"),
+        ({"compact": {"compact_force_times": 2**64}}, "compact.compact_force_times", None),
+        ({"compact": {"compact_order": "nine"}}, "compact.compact_order", '"nine"'),
+        ({"compact": {"compact_order": "256"}}, "compact.compact_order", "256"),
+        ({"memcg": {"swapp": True}}, "memcg", None),
+        ({"memcgs": {}}, None, None),
+        ({"memcg": {"cgroup": [{"path": "/../x"}]}}, "memcg.cgroup[0].path", '"/../x"'),
+        ({"log": {"level": "loud"}}, "log.level", '"loud"'),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_value_that_cannot_be_taken_is_refused_whole(
+    daemon: Daemon, patch: dict[str, dict[str, object]], key: str | None, found: str | None
+) -> None:
+    whole = {"pressure": {"window_ms": 2000}, **patch}
+    async with daemon.serve() as client:
+        error, told = await client.fail(f"{IO}.PatchSettings", patch=whole)
+    assert error == f"{IO}.SettingsRefused"
+    assert (told["origin"], told["key"]) == ("pushed by host", key)
+    assert found is None or told["found"] == found
+    assert told["expected"]
+    assert daemon.store.settings.revision == 1
+    assert daemon.applied == []
+    assert daemon.lines[-1].startswith("refused peer=host verb=PatchSettings because=")
+
+
+@pytest.mark.parametrize("never", [2**63 - 1, 2**64 - 1])
+@pytest.mark.asyncio
+async def test_both_nevers_are_taken_as_they_are(daemon: Daemon, never: int) -> None:
+    async with daemon.serve() as client:
+        patch = {"compact": {"compact_force_times": never}}
+        await client.ask(f"{IO}.PatchSettings", patch=patch)
+        told = await client.ask(f"{IO}.GetSettings")
+    assert told["settings"]["compact"]["compact_force_times"] == never
+
+
+@pytest.mark.asyncio
+async def test_a_number_past_all_bounds_is_an_invalid_parameter(daemon: Daemon) -> None:
+    sent = call(f"{IO}.PatchSettings", {"patch": {"memcg": {"period_secs": 12345}}})
+    async with daemon.serve() as client:
+        await client.send(sent.replace(b"12345", b"1e400"))
+        answer = await client.message()
+    assert answer is not None
+    assert answer["error"] == "org.varlink.service.InvalidParameter"
+    assert answer["parameters"]["parameter"].startswith("patch")
+
+
+@pytest.mark.asyncio
+async def test_another_revision_than_expected_is_a_conflict(daemon: Daemon) -> None:
+    patch = {"memcg": {"swap": True}}
+    async with daemon.serve() as client:
+        asked = await client.fail(f"{IO}.PatchSettings", patch=patch, expected_revision=7)
+        assert asked == (f"{IO}.RevisionConflict", {"expected": 7, "actual": 1})
+        await client.ask(f"{IO}.PatchSettings", patch=patch, expected_revision=1)
+    assert daemon.store.settings.config.memcg.swap is True
+
+
+@pytest.mark.asyncio
+async def test_a_rule_is_added_set_and_deleted(daemon: Daemon) -> None:
+    async with daemon.serve() as client:
+        rule = {"path": "/shop", "swap": True}
+        added = await client.ask(f"{IO}.AddRule", rule=rule)
+        assert added["revision"] == 2
+        exists = await client.fail(f"{IO}.AddRule", rule=rule)
+        assert exists == (f"{IO}.RuleExists", {"path": "/shop", "numa": []})
+        await client.ask(f"{IO}.SetRule", rule={"path": "/shop/", "period_secs": 60})
+        entry = daemon.store.settings.config.memcg.cgroup[-1]
+        assert (entry.path, entry.swap, entry.period_secs) == ("/shop", True, 60)
+        await client.ask(f"{IO}.DeleteRule", path="/shop")
+        gone = await client.fail(f"{IO}.DeleteRule", path="/shop", numa=[1, 0])
+        assert gone == (f"{IO}.NoSuchRule", {"path": "/shop", "numa": [0, 1]})
+        error, told = await client.fail(f"{IO}.SetRule", rule={"path": "/shop", "swap": False})
+        assert (error, told["path"]) == (f"{IO}.NoSuchRule", "/shop")
+    verbs = [line.split()[2] for line in daemon.lines]
+    assert [verb.removeprefix("verb=") for verb in verbs] == [
+        *("AddRule", "AddRule", "SetRule", "DeleteRule", "DeleteRule", "SetRule")
+    ]
+
+
+@pytest.mark.parametrize("rule", [{"swap": True}, {"path": 3}, {"path": "/a", "swop": True}])
+@pytest.mark.asyncio
+async def test_a_rule_that_is_none_is_refused(daemon: Daemon, rule: dict[str, object]) -> None:
+    async with daemon.serve() as client:
+        assert (await client.fail(f"{IO}.AddRule", rule=rule))[0] == f"{IO}.SettingsRefused"
+    assert daemon.store.settings.revision == 1
+
+
+@pytest.mark.asyncio
+async def test_what_was_pushed_is_dropped(daemon: Daemon) -> None:
+    async with daemon.serve() as client:
+        patch = {"memcg": {"swap": True, "period_secs": 60}}
+        await client.ask(f"{IO}.PatchSettings", patch=patch)
+        await client.ask(f"{IO}.DropPushed", keys=["memcg.swap"])
+        assert daemon.store.settings.config.memcg.swap is False
+        assert daemon.store.settings.config.memcg.period_secs == 60
+        await client.ask(f"{IO}.DropPushed")
+    assert daemon.store.settings.config == DEFAULTS
+
+
+@pytest.mark.asyncio
+async def test_the_log_level_is_a_setting(daemon: Daemon) -> None:
+    async with daemon.serve() as client:
+        assert (await client.ask(f"{IO}.SetLogLevel", level="debug"))["revision"] == 2
+        error = await client.fail(f"{IO}.SetLogLevel", level="loud")
+        assert error == ("org.varlink.service.InvalidParameter", {"parameter": "level"})
+    assert daemon.store.settings.config.log.level == "debug"
+
+
+@pytest.mark.asyncio
+async def test_status_is_of_all_or_of_one_or_of_no_cgroup(daemon: Daemon) -> None:
+    async with daemon.serve(READER) as client:
+
+        async def paths(**asked: object) -> list[str]:
+            told = await client.ask(f"{IO}.GetStatus", **asked)
+            return [each["path"] for each in told["status"]["cgroups"]]
+
+        assert await paths() == ["/a", "/b"]
+        assert await paths(path="/b/") == ["/b"]
+        assert await paths(cgroups=False) == []
+        assert await paths(path="/b", cgroups=False) == []
+        error = await client.fail(f"{IO}.GetStatus", path="/c")
+        assert error == (f"{IO}.NotPossible", {"why": "there is no cgroup /c"})
+        error = await client.fail(f"{IO}.GetStatus", path="/a/../b")
+        assert error == ("org.varlink.service.InvalidParameter", {"parameter": "path"})
+
+
+@pytest.mark.asyncio
+async def test_doctor_looks_on_a_thread_and_once_for_all_who_ask(daemon: Daemon) -> None:
+    daemon.examining.clear()
+    async with daemon.serve(READER) as first, daemon.serve(READER) as second:
+        await first.send(call(f"{IO}.GetDoctor"))
+        await second.send(call(f"{IO}.GetDoctor"))
+        async with daemon.serve(READER) as third:
+            await third.ask(f"{IO}.GetSettings")
+        daemon.examining.set()
+        for client in (first, second):
+            answer = await client.message()
+            assert answer is not None
+            report = msgspec.convert(answer["parameters"]["report"], doctor.Report)
+            assert report == REPORT
+        assert daemon.examined == 1
+        await first.ask(f"{IO}.GetDoctor")
+    assert daemon.examined == 2
+
+
+@pytest.mark.asyncio
+async def test_a_pause_ends_at_a_moment_that_is_told(daemon: Daemon) -> None:
+    async with daemon.serve() as client:
+        told = await client.ask(f"{IO}.Pause", seconds=60, reason="benchmark")
+        assert told == {"until_us": 65_000_000}
+        await client.ask(f"{IO}.Resume")
+    assert daemon.events == [
+        HoldAsked(Instant(65_000_000), "host", "benchmark"),
+        ReleaseAsked("host"),
+    ]
+    assert daemon.lines == [
+        "asked peer=host verb=Pause seconds=60 reason=benchmark\n",
+        "asked peer=host verb=Resume\n",
+    ]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 86_401, 2**63, 1.5, "60", None])
+@pytest.mark.asyncio
+async def test_a_pause_that_would_not_end_is_refused(daemon: Daemon, seconds: object) -> None:
+    async with daemon.serve() as client:
+        error = await client.fail(f"{IO}.Pause", seconds=seconds)
+        assert error == ("org.varlink.service.InvalidParameter", {"parameter": "seconds"})
+    assert daemon.events == []
+
+
+@pytest.mark.asyncio
+async def test_a_turn_is_asked_for_or_told_why_it_cannot_be(daemon: Daemon) -> None:
+    async with daemon.serve() as client:
+        await client.ask(f"{IO}.RunNow")
+        await client.ask(f"{IO}.RunNow", path="shop")
+        assert daemon.events == [RunAsked(None, "host"), RunAsked("/shop", "host")]
+        daemon.why_not = Because("paused", {"detail": "stall_over_limit"})
+        error = await client.fail(f"{IO}.RunNow")
+        assert error == (f"{IO}.NotPossible", {"why": "paused: stall_over_limit"})
+        daemon.why_not = Because("turn_under_way")
+        assert (await client.fail(f"{IO}.RunNow"))[1] == {"why": "turn_under_way"}
+    assert len(daemon.events) == 2
+    assert daemon.lines[-1] == "refused peer=host verb=RunNow because=turn_under_way\n"
+
+
+def _row(number: int) -> DecisionRow:
+    return DecisionRow(number=number, at_us=number, verdict="turn", because="due")
+
+
+async def _watch(client: Client, **what: bool) -> None:
+    await client.send(call(f"{IO}.Watch", what, more=True))
+    await settled()
+
+
+@pytest.mark.asyncio
+async def test_decisions_are_followed_as_they_are_made(daemon: Daemon) -> None:
+    async with daemon.serve(READER) as client:
+        await _watch(client)
+        for number in range(3):
+            daemon.hub.publish(_row(number))
+        daemon.hub.publish(daemon.status(None, True))  # noqa: FBT003  # as declared
+        daemon.hub.publish(_row(3))
+        for number in range(4):
+            answer = await client.message()
+            assert answer is not None
+            assert answer["continues"] is True
+            told = answer["parameters"]
+            assert (told["decision"]["number"], told["status"], told["dropped"]) == (
+                number,
+                None,
+                0,
+            )
+    await settled()
+    assert daemon.hub.subscribers == 0
+
+
+@pytest.mark.asyncio
+async def test_status_is_followed_from_how_things_stand(daemon: Daemon) -> None:
+    async with daemon.serve(READER) as client:
+        await _watch(client, decisions=False, status=True)
+        first = await client.message()
+        assert first is not None
+        assert first["parameters"]["status"]["cgroups"] == []
+        daemon.hub.publish(_row(1))
+        daemon.hub.publish(daemon.status("/a", True))  # noqa: FBT003  # as declared
+        second = await client.message()
+        assert second is not None
+        assert second["parameters"]["status"]["cgroups"][0]["path"] == "/a"
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_is_too_slow_misses_the_oldest_and_is_told(daemon: Daemon) -> None:
+    async with daemon.serve(READER) as client:
+        await _watch(client)
+        for number in range(50_000):
+            daemon.hub.publish(_row(number))
+            if number % 1000 == 0:
+                await settled()
+        numbers: list[int] = []
+        dropped = 0
+        while not numbers or numbers[-1] < 49_999:
+            answer = await client.message()
+            assert answer is not None
+            numbers.append(answer["parameters"]["decision"]["number"])
+            dropped = answer["parameters"]["dropped"]
+        assert numbers == sorted(numbers)
+        assert dropped == 50_000 - len(numbers) > 0
+        assert daemon.hub.dropped == dropped
+
+
+@pytest.mark.asyncio
+async def test_no_more_than_some_can_watch(daemon: Daemon) -> None:
+    for _ in range(WATCHERS_MAX):
+        daemon.hub.subscribe(1, lambda: None)
+    async with daemon.serve() as client:
+        await client.send(call(f"{IO}.Watch", more=True))
+        answer = await client.message()
+        assert answer is not None
+        assert answer["error"] == f"{IO}.NotPossible"
+        await client.send(call(f"{IO}.Watch", {"decisions": False}, more=True))
+        answer = await client.message()
+        assert answer is not None
+        assert "nothing to watch" in answer["parameters"]["why"]
+
+
+PARAMETERS: dict[str, dict[str, object]] = {
+    "PatchSettings": {"patch": {}},
+    "AddRule": {"rule": {"path": "/a"}},
+    "SetRule": {"rule": {"path": "/a"}},
+    "DeleteRule": {"path": "/a"},
+    "Pause": {"seconds": 1},
+    "SetLogLevel": {"level": "info"},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.asyncio
+async def test_who_may_only_read_may_call_what_only_asks(daemon: Daemon, method: str) -> None:
+    async with daemon.serve(READER) as client:
+        await client.send(call(f"{IO}.{method}", PARAMETERS.get(method), more=method == "Watch"))
+        if method == "Watch":
+            await settled()
+            daemon.hub.publish(_row(1))
+        answer = await client.message()
+    assert answer is not None
+    denied = answer.get("error") == "org.varlink.service.PermissionDenied"
+    assert denied == METHODS[method].writes
+    assert [f"verb={method} " in line for line in daemon.lines] == [True] * denied
+    assert (daemon.events, daemon.applied) == ([], [])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.asyncio
+async def test_every_method_answers_as_its_struct_says(daemon: Daemon, method: str) -> None:
+    await asyncio.sleep(0)
+    async with daemon.serve() as client:
+        await client.ask(f"{IO}.AddRule", rule={"path": "/a"})
+        parameters = {**PARAMETERS.get(method, {})}
+        if method == "AddRule":
+            parameters = {"rule": {"path": "/b"}}
+        await client.send(call(f"{IO}.{method}", parameters, more=method == "Watch"))
+        if method == "Watch":
+            await settled()
+            daemon.hub.publish(_row(1))
+        answer = await client.message()
+    assert answer is not None
+    assert "error" not in answer
+    msgspec.convert(answer["parameters"], METHODS[method].answer)
