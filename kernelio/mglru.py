@@ -209,17 +209,22 @@ def write_enabled(path: str, mask: int | Literal["y"]) -> None:
     write_bytes(path, b"y" if mask == "y" else b"%d" % mask, fixed=True)
 
 
-def evict_command(memcg_id: int, node: int, seq: int, *, swappiness: int, pages: int) -> bytes:
+def evict_command(
+    memcg_id: int, node: int, seq: int, *, swappiness: int | Literal["max"], pages: int
+) -> bytes:
     """Spell the eviction of generations up to `seq`, of at most about `pages` pages.
 
     Args:
         memcg_id: As lru_gen lists it, of this very reading: before 7.0 ids are reused.
         node: NUMA node.
         seq: At most max_seq - 2: the two youngest generations cannot be evicted.
-        swappiness: 0 leaves anonymous memory alone, 200 prefers it.
-        pages: Batches are of 64 folios, so a little more may go; far less too, with success.
+        swappiness: 0 leaves anonymous memory alone, 200 takes it first, and `max` (Linux 6.16) file
+            pages not at all. From 6.14 on the write ends when the generations up to `seq` are gone
+            of all kinds that it may take, and takes younger ones of the other kind until then.
+        pages: A batch ends at 64 pages, so a little more may go; far less too, with success.
     """
-    return b"- %d %d %d %d %d" % (memcg_id, node, seq, swappiness, pages)
+    share = b"max" if swappiness == "max" else b"%d" % swappiness
+    return b"- %d %d %d %s %d" % (memcg_id, node, seq, share, pages)
 
 
 def age_command(
@@ -269,7 +274,9 @@ class LruGen:
         command = age_command(memcg_id, node, max_seq, can_swap=can_swap, force_scan=force_scan)
         self._give(command)
 
-    def evict(self, memcg_id: int, node: int, seq: int, *, swappiness: int, pages: int) -> None:
+    def evict(
+        self, memcg_id: int, node: int, seq: int, *, swappiness: int | Literal["max"], pages: int
+    ) -> None:
         """Evict from generations up to `seq`; see evict_command. Success tells no amount.
 
         Raises:

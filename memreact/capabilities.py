@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from kernelio.boot import read_cmdline, read_release
+from kernelio.boot import KernelRelease, parse_release, read_cmdline, read_release
 from kernelio.cgroup import find_cgroup2
 from kernelio.damon import reclaimer
 from kernelio.errors import KernelioError
@@ -21,9 +21,18 @@ from kernelio.page_reporting import balloons, read_order
 from kernelio.process import has_capability
 from kernelio.psi import read_pressure
 from kernelio.swap import read_swaps
+from memreact.events import AnonAlone
 from memreact_schemas.doctor import Capabilities, Mglru, Psi
 
-__all__ = ["Capabilities", "can_open", "find_capabilities", "find_memreact", "if_readable"]
+__all__ = [
+    "Capabilities",
+    "anon_alone",
+    "can_open",
+    "find_capabilities",
+    "find_memreact",
+    "if_readable",
+    "reclaim_takes_swappiness",
+]
 
 _Value = TypeVar("_Value")
 _Other = TypeVar("_Other")
@@ -35,6 +44,11 @@ _AGENT_SWITCH = re.compile(r"agent\.mem_agent_enable=(?:true|[+-]?0*[1-9]\d*)", 
 _AGENT_FILE = "agent.config_file="
 _AGENT_SETTING = re.compile(rb"^\s*(?:mem_agent_enable|enable)\s*=\s*true\b", re.MULTILINE)
 _MGLRU_MAIN = 1
+# From here on an eviction goes on until the generations of both kinds are gone, and takes younger
+# ones of the kind that goes first: run_eviction() in mm/vmscan.c looks at the older of the two.
+_KINDS_APART_SINCE = (6, 14)
+_ANON_ALONE_SINCE = (6, 16)
+_RECLAIM_SWAPPINESS_SINCE = (6, 9)
 
 
 def find_capabilities(layout: Layout, *, own_pid: int) -> Capabilities:
@@ -65,6 +79,32 @@ def find_capabilities(layout: Layout, *, own_pid: int) -> Capabilities:
         swap=bool(if_readable(lambda: read_swaps(layout), ())),
         rivals=_rivals(layout, own_pid),
     )
+
+
+def anon_alone(kernel: str) -> AnonAlone:
+    """How this kernel evicts anonymous pages alone; one that has no name does it the careful way.
+
+    Source: lru_gen_seq_write(), run_eviction() and get_type_to_scan() in mm/vmscan.c
+    """
+    release = _release(kernel)
+    if release is None:
+        return "after_file"
+    if release.is_at_least(*_ANON_ALONE_SINCE):
+        return "max"
+    return "after_file" if release.is_at_least(*_KINDS_APART_SINCE) else "200"
+
+
+def reclaim_takes_swappiness(kernel: str) -> bool:
+    """Whether memory.reclaim of this kernel takes a swappiness of its own.
+
+    Source: Documentation/admin-guide/cgroup-v2.rst, "memory.reclaim"
+    """
+    release = _release(kernel)
+    return release is not None and release.is_at_least(*_RECLAIM_SWAPPINESS_SINCE)
+
+
+def _release(kernel: str) -> KernelRelease | None:
+    return if_readable(lambda: parse_release(kernel, "osrelease"), None)
 
 
 def if_readable(read: Callable[[], _Value], otherwise: _Other) -> _Value | _Other:

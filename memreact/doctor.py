@@ -36,6 +36,7 @@ from memreact.capabilities import (
     find_capabilities,
     find_memreact,
     if_readable,
+    reclaim_takes_swappiness,
 )
 from memreact_schemas.doctor import Finding, Report
 
@@ -156,6 +157,9 @@ def _evict(guest: _Guest) -> Finding:
         return Finding(job=job, status="ok", backend="multi-gen LRU", detail=detail)
     if can.memory_reclaim:
         detail = "blind to age, so off unless asked for, and then paced by refaults"
+        if can.swap and not reclaim_takes_swappiness(can.kernel):
+            detail += "; before Linux 6.9 it cannot be told to spare anonymous memory, so where"
+            detail += " there is swap it is used only for cgroups with swap = true"
         remedy = '[reclaim] without_mglru = "memory.reclaim" asks for it'
         return Finding(
             job=job, status="warning", backend="memory.reclaim", detail=detail, remedy=remedy

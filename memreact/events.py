@@ -13,6 +13,7 @@ from msgspec import Struct
 __all__ = [
     "AgeResult",
     "AgingEnded",
+    "AnonAlone",
     "BatchEnded",
     "CapabilitiesRead",
     "ClockDisturbed",
@@ -46,6 +47,9 @@ Instant = NewType("Instant", int)
 
 Outcome = Literal["done", "broken_off", "held_back", "refused", "vanished", "unsupported"]
 """How a write ended: by itself, by a kick, before it began, by a no, without its memcg."""
+
+AnonAlone = Literal["200", "max", "after_file"]
+"""How anonymous pages go alone; see CapabilitiesRead."""
 
 
 class Generation(Struct, frozen=True, array_like=True):
@@ -139,7 +143,19 @@ class AgeResult(Struct, frozen=True):
 
 
 class CapabilitiesRead(Struct, frozen=True, tag=True):
-    """What this guest can do; comes first, and again when its hardware changed."""
+    """What this guest can do; comes first, and again when its hardware changed.
+
+    Args:
+        page_bytes: Of one page.
+        evicts: By what.
+        privileged_psi: Whether triggers may have windows of any length.
+        own_path: memreact's own memcg.
+        boot_phase: What this boot drew, from 0 to 1, so that guests do not work all at once.
+        idle_because: Why nothing is done at all.
+        anon_alone: How an eviction takes anonymous pages and spares the generations that it does
+            not name: by the swappiness 200, by the word `max`, or only after the file pages.
+        reclaim_takes_swappiness: Whether memory.reclaim can be told to spare anonymous pages.
+    """
 
     page_bytes: int
     evicts: Literal["mglru", "memory.reclaim", "nothing"]
@@ -147,6 +163,8 @@ class CapabilitiesRead(Struct, frozen=True, tag=True):
     own_path: str
     boot_phase: float
     idle_because: str | None = None
+    anon_alone: AnonAlone = "200"
+    reclaim_takes_swappiness: bool = True
 
 
 class TimerFired(Struct, frozen=True, tag=True):

@@ -10,7 +10,7 @@ from kernelio.errors import KernelioError
 from kernelio.folio import read_anon_folio_bytes, read_file_folio_bytes
 from kernelio.layout import Layout
 from memreact.actuator.worker import Ground
-from memreact.capabilities import Capabilities
+from memreact.capabilities import Capabilities, anon_alone, reclaim_takes_swappiness
 from memreact.events import CapabilitiesRead
 from memreact.rules import Rules
 from memreact.run_dir import RunDir
@@ -35,6 +35,8 @@ def capabilities_read(
         own_path=own_path,
         boot_phase=phase,
         idle_because=_idle_because(can, rules, evicts, alone=alone),
+        anon_alone=anon_alone(can.kernel),
+        reclaim_takes_swappiness=reclaim_takes_swappiness(can.kernel),
     )
 
 

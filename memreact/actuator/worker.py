@@ -32,6 +32,9 @@ __all__ = ["Ground", "Work", "Worker"]
 
 Work = Survey | Inspect | Evict | Reclaim | Age
 
+# Of the swappiness numbers that the kernel takes; what is above is its word `max`.
+_HIGHEST = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:
@@ -182,7 +185,7 @@ class Worker:
                         work.memcg_id,
                         work.node,
                         work.seq,
-                        swappiness=work.swappiness,
+                        swappiness="max" if work.swappiness > _HIGHEST else work.swappiness,
                         pages=work.pages,
                     )
             case Reclaim():

@@ -76,7 +76,7 @@ def _write(state: State, turn: Turn, eviction: Eviction, rules: Rules, now: Inst
     mine, guest = rules_of(eviction.candidate, rules), state.guest
     if guest is None:
         return nothing(state)
-    write = next_write(eviction, mine, guest.page_bytes, now)
+    write = next_write(eviction, mine, guest, now)
     if isinstance(write, Because):
         if write.code == "oom":
             state = stay_away(state, eviction.candidate.path, rules, now)

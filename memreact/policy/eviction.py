@@ -1,8 +1,10 @@
 """The eviction of one memcg on one node: how large the next write is, and when it is over.
 
 A write takes file pages alone, anonymous pages alone, or, where there is much of both, a mix that
-the kernel makes by the swappiness. A mix is never larger than the smaller kind: from Linux 6.14 on
-the kernel goes on with the other kind's younger generations once one kind's cold ones are gone.
+the kernel makes by the swappiness. Before Linux 6.14 a write that may take anonymous pages ends
+with their old generations. From then on it ends when the old ones of both kinds are gone, and until
+then goes on with younger anonymous pages: no mixes there, and anonymous pages go by the word `max`
+(6.16), which counts them alone, or, without it, when no old file page is left.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memreact.actions import Because, Evict, Reclaim
-from memreact.events import BatchEnded, Inspection, Instant
+from memreact.events import BatchEnded, CapabilitiesRead, Inspection, Instant
 from memreact.policy.plan import LEAST_PAGES, RECLAIM_SEQ
 from memreact.policy.protection import reclaimable_bytes
 from memreact.policy.state import Candidate, Eviction
 from memreact.policy.swappiness import (
+    ANON_FIRST,
     ANON_ONLY,
     FILE_ONLY,
     anon_refused,
@@ -62,7 +65,7 @@ def opened(candidate: Candidate, allowed_pages: int, saw: Inspection, now: Insta
 
 
 def next_write(
-    eviction: Eviction, rules: MemcgRules, page_bytes: int, now: Instant
+    eviction: Eviction, rules: MemcgRules, guest: CapabilitiesRead, now: Instant
 ) -> Evict | Reclaim | Because:
     """The next write of this eviction, or why there is none."""
     saw = eviction.last
@@ -72,12 +75,12 @@ def next_write(
     if ended is not None:
         return ended
     if eviction.candidate.seq == RECLAIM_SEQ:
-        found = _reclaim_share(eviction, saw, rules, page_bytes)
+        found = _reclaim_share(eviction, saw, rules, guest)
     else:
-        found = _evict_share(eviction, saw, rules, page_bytes)
+        found = _evict_share(eviction, saw, rules, guest)
     if isinstance(found, Because):
         return found
-    share, most = found
+    (share, most), page_bytes = found, guest.page_bytes
     pages = _pages(eviction, saw, rules, page_bytes, anon=share != FILE_ONLY)
     if isinstance(pages, Because):
         return pages
@@ -111,7 +114,7 @@ def _split(
     """Anon and file pages of what a write took; of a mix, by what memory.stat lost of either."""
     if isinstance(write, Reclaim) or write.swappiness == FILE_ONLY:
         return 0, got
-    if write.swappiness == ANON_ONLY:
+    if write.swappiness >= ANON_FIRST:
         return got, 0
     anon_bytes = max(0, before.anon_bytes - after.anon_bytes)
     file_bytes = max(0, before.file_bytes - after.file_bytes)
@@ -122,7 +125,7 @@ def _split(
 
 def _without_dry(eviction: Eviction, write: Evict | Reclaim) -> Eviction:
     """Ask no more for what was just not given; of a mix that is the file pages at first."""
-    if write.swappiness == ANON_ONLY and isinstance(write, Evict):
+    if write.swappiness >= ANON_FIRST and isinstance(write, Evict):
         stuck = eviction.stuck_pages + eviction.anon_left
         return replace(eviction, anon_left=0, stuck_pages=stuck)
     stuck = eviction.stuck_pages + eviction.file_left
@@ -143,23 +146,32 @@ def _ended(eviction: Eviction, saw: Inspection, now: Instant) -> Because | None:
 
 
 def _evict_share(
-    eviction: Eviction, saw: Inspection, rules: MemcgRules, page_bytes: int
+    eviction: Eviction, saw: Inspection, rules: MemcgRules, guest: CapabilitiesRead
 ) -> tuple[int, int] | Because:
     """The swappiness of the next write and the most that it may ask for; or why nothing is left."""
+    page_bytes = guest.page_bytes
     refused = anon_refused(rules, saw, page_bytes)
     room = 0 if refused else anon_room_pages(saw, page_bytes)
     anon, file = min(eviction.anon_left, room), eviction.file_left
+    if guest.anon_alone == "after_file" and anon >= LEAST_PAGES:
+        if eviction.stuck_pages and not file:
+            anon, refused = 0, "file_pages_stay"
+        elif file:
+            return FILE_ONLY, file
     if max(anon, file) < LEAST_PAGES:
         return _nothing_left(eviction, saw, refused, page_bytes)
-    if min(anon, file) < LEAST_PAGES or min(anon, file) * _COMPARABLE < max(anon, file):
+    if guest.anon_alone == "max":
         return (ANON_ONLY, anon) if anon > file else (FILE_ONLY, file)
+    if min(anon, file) < LEAST_PAGES or min(anon, file) * _COMPARABLE < max(anon, file):
+        return (ANON_FIRST, anon) if anon > file else (FILE_ONLY, file)
     return swappiness(anon, file, rules.swappiness_max), min(anon, file)
 
 
 def _reclaim_share(
-    eviction: Eviction, saw: Inspection, rules: MemcgRules, page_bytes: int
+    eviction: Eviction, saw: Inspection, rules: MemcgRules, guest: CapabilitiesRead
 ) -> tuple[int, int] | Because:
     """The same on the rung below, where the kernel chooses by itself which pages are old."""
+    page_bytes = guest.page_bytes
     refused = anon_refused(rules, saw, page_bytes)
     if eviction.stuck_pages:
         return _nothing_left(eviction, saw, refused, page_bytes)
@@ -167,9 +179,13 @@ def _reclaim_share(
     file = saw.file_bytes // page_bytes
     if anon + file < LEAST_PAGES:
         return Because("nothing_may_go", {"anon": refused} if refused else {})
-    # Where nothing can be swapped the kernel takes file pages anyway, and 6.1 knows no swappiness.
-    share = swappiness(anon, file, rules.swappiness_max)
-    return share if saw.swap_free_bytes else _KERNELS_CHOICE, anon + file
+    if not saw.swap_free_bytes:
+        return _KERNELS_CHOICE, anon + file
+    if not guest.reclaim_takes_swappiness:
+        if refused not in {None, "swap_exhausted"}:
+            return Because("would_swap_too", {"anon": refused or ""})
+        return _KERNELS_CHOICE, anon + file
+    return swappiness(anon, file, rules.swappiness_max), anon + file
 
 
 def _pages(

@@ -6,6 +6,7 @@ from memreact.events import Inspection
 from memreact.rules import MemcgRules
 
 __all__ = [
+    "ANON_FIRST",
     "ANON_ONLY",
     "FILE_ONLY",
     "ZRAM_WORTH_PERCENT",
@@ -15,7 +16,10 @@ __all__ = [
 ]
 
 FILE_ONLY = 0
-ANON_ONLY = 200
+ANON_FIRST = 200
+"""Anonymous pages as long as there are some: before Linux 6.14 that is the same as alone."""
+ANON_ONLY = 201
+"""Written as `max`, from Linux 6.16 on; older kernels refuse it."""
 # Under this much free swap anonymous pages only go round in circles; the original's margin.
 _SWAP_MARGIN_PAGES = 256
 # zram that stores pages in more than this share of their size gives too little back.
@@ -32,7 +36,7 @@ def swappiness(anon_pages: int, file_pages: int, limit: int) -> int:
     if not anon_pages or not limit:
         return FILE_ONLY
     if not file_pages:
-        return ANON_ONLY
+        return ANON_FIRST
     total = anon_pages + file_pages
     return min((400 * anon_pages + total) // (2 * total), limit)
 

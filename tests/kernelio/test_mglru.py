@@ -364,6 +364,7 @@ def test_a_kernel_without_the_switches_is_unsupported(guest: FakeGuest) -> None:
 
 def test_an_eviction_is_spelled_as_the_kernel_reads_it() -> None:
     assert evict_command(70000, 1, 3, swappiness=50, pages=4096) == b"- 70000 1 3 50 4096"
+    assert evict_command(70000, 1, 3, swappiness="max", pages=64) == b"- 70000 1 3 max 64"
 
 
 def test_an_aging_is_spelled_as_the_kernel_reads_it() -> None:

@@ -174,6 +174,13 @@ def test_without_mglru_memory_reclaim_is_the_rung_below_and_off_unless_asked_for
     assert "memory.reclaim is off unless asked for" in (_examined(full).idle_because or "")
 
 
+def test_a_kernel_whose_memory_reclaim_swaps_as_it_likes_is_told_of(full: FakeGuest) -> None:
+    full.loses("/sys/kernel/mm/lru_gen")
+    assert "spare anonymous memory" not in _finding(full, "evict it").detail
+    full.shows("/proc/sys/kernel/osrelease", "6.1.0-37-amd64\n")
+    assert "spare anonymous memory" in _finding(full, "evict it").detail
+
+
 def test_with_neither_nothing_is_evicted(full: FakeGuest) -> None:
     full.loses("/sys/kernel/mm/lru_gen")
     full.loses("/sys/fs/cgroup/memory.reclaim")

@@ -39,6 +39,27 @@ def test_a_full_guest_has_nothing_to_idle_for(can: Capabilities) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kernel", "anon_alone", "takes_swappiness"),
+    [
+        ("6.1.0-37-amd64", "200", False),
+        ("6.8.12", "200", False),
+        ("6.9.0", "200", True),
+        ("6.13.1", "200", True),
+        ("6.14.0", "after_file", True),
+        ("6.15.9", "after_file", True),
+        ("6.16.0", "max", True),
+        ("7.0.1", "max", True),
+        ("", "after_file", False),
+    ],
+)
+def test_what_a_kernel_does_with_a_swappiness_is_known_by_its_release(
+    can: Capabilities, kernel: str, anon_alone: str, *, takes_swappiness: bool
+) -> None:
+    seen = read(msgspec.structs.replace(can, kernel=kernel))
+    assert (seen.anon_alone, seen.reclaim_takes_swappiness) == (anon_alone, takes_swappiness)
+
+
+@pytest.mark.parametrize(
     ("lacks", "because"),
     [
         ({"cgroup_root": None}, "no cgroup v2 memory controller"),

@@ -79,7 +79,7 @@ class Bench:
     def evict(self, **other: int) -> Evict:
         """An eviction from /a."""
         values = {"inode": self.inode, "memcg_id": 7, "node": 0, "seq": 3, "pages": 64} | other
-        return Evict("/a", swappiness=0, **values)
+        return Evict("/a", **({"swappiness": 0} | values))
 
     def batch(self, work: Evict | Reclaim, token: int | None = None) -> BatchEnded:
         """Have a batch done."""
@@ -109,6 +109,11 @@ def test_an_eviction_is_one_command_and_is_told_with_a_fresh_reading(bench: Benc
     assert ended.after.guards[0].current_bytes == 100 << 20
     assert ended.took_us >= 0
     assert ended.after.pressure.at >= ended.ended_at
+
+
+def test_anonymous_pages_alone_are_asked_for_by_the_kernels_word(bench: Bench) -> None:
+    assert bench.batch(bench.evict(swappiness=201)).outcome == "done"
+    assert bench.received() == b"- 7 0 3 max 64"
 
 
 def test_a_stop_before_it_began_holds_it_back(bench: Bench) -> None:

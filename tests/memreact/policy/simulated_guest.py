@@ -520,12 +520,13 @@ class SimulatedGuest:
     def _evict(self, memcg: Memcg, action: Evict | Reclaim, node: int, pages: int) -> None:
         lruvec = memcg.nodes[node]
         upto = action.seq if isinstance(action, Evict) else lruvec.max_seq
-        kinds = {0: ("file",), 200: ("anon", "file"), -1: ("file",)}.get(
+        kinds = {0: ("file",), 200: ("anon", "file"), 201: ("anon",), -1: ("file",)}.get(
             action.swappiness, ("file", "anon")
         )
         for kind in kinds:
+            ends = self._ends_at(lruvec, action, upto) if kind == "anon" else upto
             for held in sorted(lruvec.held, key=lambda p: p.seq):
-                if held.kind == kind and held.seq <= upto and pages > 0:
+                if held.kind == kind and held.seq <= ends and pages > 0:
                     if held.dirty or held.in_use:
                         continue
                     took = min(pages, held.pages)
@@ -533,6 +534,13 @@ class SimulatedGuest:
                     pages -= took
                     self._lost(memcg, held, took)
         lruvec.held = [held for held in lruvec.held if held.pages]
+
+    def _ends_at(self, lruvec: Lruvec, action: Evict | Reclaim, upto: int) -> int:
+        """From 6.14 on anon's younger generations go as long as file's old ones are there."""
+        behind = any(held.kind == "file" and held.seq <= upto for held in lruvec.held)
+        if self.guest.anon_alone == "200" or action.swappiness > 200 or not behind:
+            return upto
+        return lruvec.max_seq - 2 if isinstance(action, Evict) else upto
 
     def _lost(self, memcg: Memcg, held: Pages, took: int) -> None:
         memcg.evicted += took

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from memreact.actions import Because, Evict, Reclaim
-from memreact.events import BatchEnded, Guard, Inspection, Instant
+from memreact.events import AnonAlone, BatchEnded, CapabilitiesRead, Guard, Inspection, Instant
 from memreact.policy.eviction import accounted, next_write, opened
 from memreact.policy.plan import RECLAIM_SEQ
 from memreact.policy.state import Candidate, Eviction
@@ -20,6 +20,8 @@ from tests.memreact.policy.simulated_guest import BASE
 PAGE = 4096
 MB = 1 << 20
 NOW = Instant(5_000_000)
+GUEST = CapabilitiesRead(PAGE, "mglru", privileged_psi=True, own_path="/own", boot_phase=0.0)
+OLD = msgspec.structs.replace(GUEST, evicts="memory.reclaim", reclaim_takes_swappiness=False)
 SWAP = replace(BASE, swap=True)
 ROOM: dict[str, Any] = {"swap_free_bytes": 1 << 40}
 
@@ -35,14 +37,23 @@ def eviction(
     return replace(made, **keys)
 
 
-def write(made: Eviction, rules: MemcgRules = BASE, page_bytes: int = PAGE) -> Evict:
-    found = next_write(made, rules, page_bytes, NOW)
+def can(anon_alone: AnonAlone) -> CapabilitiesRead:
+    return msgspec.structs.replace(GUEST, anon_alone=anon_alone)
+
+
+def write(made: Eviction, rules: MemcgRules = BASE, guest: CapabilitiesRead = GUEST) -> Evict:
+    found = next_write(made, rules, guest, NOW)
     assert isinstance(found, Evict)
     return found
 
 
-def why(made: Eviction, rules: MemcgRules = BASE, now: Instant = NOW) -> str:
-    found = next_write(made, rules, PAGE, now)
+def why(
+    made: Eviction,
+    rules: MemcgRules = BASE,
+    now: Instant = NOW,
+    guest: CapabilitiesRead = GUEST,
+) -> str:
+    found = next_write(made, rules, guest, now)
     assert isinstance(found, Because)
     return found.code
 
@@ -61,7 +72,8 @@ def test_a_write_names_the_memcg_its_generation_and_at_most_64_mib() -> None:
 
 
 def test_pages_of_64_kib_make_no_larger_writes() -> None:
-    assert write(eviction(file=1_000_000), page_bytes=65_536).pages == 1024
+    guest = msgspec.structs.replace(GUEST, page_bytes=65_536)
+    assert write(eviction(file=1_000_000), guest=guest).pages == 1024
 
 
 def test_a_small_eviction_asks_for_what_there_is() -> None:
@@ -190,12 +202,55 @@ def test_what_happened_since_the_first_reading_ends_it(saw: dict[str, Any], code
 
 def test_after_a_minute_it_is_somebody_elses_turn() -> None:
     made = eviction(file=40_000)
-    assert isinstance(next_write(made, BASE, PAGE, Instant(NOW + 60_000_000)), Evict)
+    assert isinstance(next_write(made, BASE, GUEST, Instant(NOW + 60_000_000)), Evict)
     assert why(made, now=Instant(NOW + 60_000_001)) == "out_of_time"
 
 
 def test_an_eviction_that_was_never_read_writes_nothing() -> None:
     assert why(Eviction(Candidate("/a", 1, 1, 0, 1, 0, 100))) == "vanished"
+
+
+# Kernels that end a write by the older of both kinds
+
+
+@pytest.mark.parametrize(("anon", "file"), [(3_000, 9_000), (9_000, 3_000), (100_000, 100)])
+def test_where_anon_can_go_alone_nothing_is_mixed(anon: int, file: int) -> None:
+    made = eviction(anon, file, inspection(**ROOM))
+    first = write(made, SWAP, can("max"))
+    assert first.swappiness == (201 if anon > file else 0)
+    assert first.pages == max(anon, file) if max(anon, file) < 16_384 else 16_384
+
+
+def test_where_anon_can_go_alone_file_pages_that_stay_do_not_matter() -> None:
+    made = eviction(3_000, 9_000, inspection(**ROOM))
+    after = ended(made, write(made, SWAP, can("max")), 0)
+    assert write(after, SWAP, can("max")) == replace_write(write(made), swappiness=201, pages=3_000)
+
+
+def replace_write(wrote: Evict, **fields: int) -> Evict:
+    return msgspec.structs.replace(wrote, **fields)
+
+
+def test_where_it_cannot_the_last_old_file_page_goes_first() -> None:
+    made = eviction(100_000, 10, inspection(**ROOM))
+    first = write(made, SWAP, can("after_file"))
+    assert (first.swappiness, first.pages) == (0, 10)
+    after = ended(made, first, 64)
+    assert write(after, SWAP, can("after_file")).swappiness == 200
+
+
+def test_where_it_cannot_anon_stays_beside_file_pages_that_do() -> None:
+    made = eviction(100_000, 500, inspection(**ROOM))
+    after = ended(made, write(made, SWAP, can("after_file")), 0)
+    found = next_write(after, SWAP, can("after_file"), NOW)
+    assert isinstance(found, Because)
+    assert (found.code, found.saw["anon"]) == ("anon_stays", "file_pages_stay")
+
+
+def test_where_it_cannot_old_file_pages_of_another_reason_are_told_as_such() -> None:
+    made = eviction(10_000, 5_000, inspection(**ROOM))
+    after = ended(made, write(made, SWAP, can("after_file")), 0, dirty_bytes=100 * MB)
+    assert why(after, SWAP, guest=can("after_file")) == "no_progress_dirty"
 
 
 # The rung below
@@ -206,8 +261,8 @@ def below(pages: int, **saw: Any) -> Eviction:  # noqa: ANN401
     return opened(candidate, pages, inspection(**saw), NOW)
 
 
-def reclaim(made: Eviction, rules: MemcgRules = BASE) -> Reclaim:
-    found = next_write(made, rules, PAGE, NOW)
+def reclaim(made: Eviction, rules: MemcgRules = BASE, guest: CapabilitiesRead = GUEST) -> Reclaim:
+    found = next_write(made, rules, guest, NOW)
     assert isinstance(found, Reclaim)
     return found
 
@@ -261,3 +316,16 @@ def test_what_a_request_leaves_of_the_last_pages_is_a_normal_end() -> None:
     made = below(2_100, file_bytes=400 * MB)
     after = asked(made, reclaim(made), 2_048)
     assert why(asked(after, reclaim(after), 0)) == "cold_gone"
+
+
+def test_before_6_9_the_kernel_chooses_where_anonymous_pages_may_go_too() -> None:
+    saw = {"file_bytes": 100 * MB, "anon_bytes": 10 * MB, **ROOM}
+    assert reclaim(below(1_000, **saw), SWAP, OLD).swappiness == -1
+    full = {**saw, "swap_free_bytes": PAGE}
+    assert reclaim(below(1_000, **full), SWAP, OLD).swappiness == -1
+
+
+def test_before_6_9_nothing_is_asked_for_where_it_would_swap_against_the_rules() -> None:
+    saw = {"file_bytes": 100 * MB, "anon_bytes": 10 * MB, **ROOM}
+    assert why(below(1_000, **saw), BASE, guest=OLD) == "would_swap_too"
+    assert reclaim(below(1_000, file_bytes=100 * MB), BASE, OLD).swappiness == -1

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memreact.policy.swappiness import (
-    ANON_ONLY,
+    ANON_FIRST,
     FILE_ONLY,
     anon_refused,
     anon_room_pages,
@@ -43,7 +43,7 @@ def test_the_share_follows_the_mix_of_what_is_cold(
 
 
 def test_without_file_pages_only_anonymous_ones_go() -> None:
-    assert swappiness(10, 0, 50) == ANON_ONLY
+    assert swappiness(10, 0, 50) == ANON_FIRST
     assert swappiness(10, 0, 0) == FILE_ONLY
 
 
