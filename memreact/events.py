@@ -111,7 +111,11 @@ class Guard(Struct, frozen=True):
 
 
 class Inspection(Struct, frozen=True):
-    """One memcg at one moment, read before and after each write to it."""
+    """One memcg at one moment, read before and after each write to it.
+
+    memory.stat counts shared memory as file pages, but it lives on the anonymous lists, and needs
+    swap to go: `swappable_bytes` and `droppable_bytes` are the kinds as an eviction sees them.
+    """
 
     path: str
     pressure: PressureSample
@@ -131,6 +135,18 @@ class Inspection(Struct, frozen=True):
     frozen: bool = False
     throttled_total: int = 0
     oom_total: int = 0
+    shmem_bytes: int = 0
+    zram_left_bytes: int | None = None
+
+    @property
+    def swappable_bytes(self) -> int:
+        """What can go to swap alone."""
+        return self.anon_bytes + self.shmem_bytes
+
+    @property
+    def droppable_bytes(self) -> int:
+        """What goes without swap."""
+        return max(0, self.file_bytes - self.shmem_bytes)
 
 
 class AgeResult(Struct, frozen=True):

@@ -116,8 +116,8 @@ def _split(
         return 0, got
     if write.swappiness >= ANON_FIRST:
         return got, 0
-    anon_bytes = max(0, before.anon_bytes - after.anon_bytes)
-    file_bytes = max(0, before.file_bytes - after.file_bytes)
+    anon_bytes = max(0, before.swappable_bytes - after.swappable_bytes)
+    file_bytes = max(0, before.droppable_bytes - after.droppable_bytes)
     lost = anon_bytes + file_bytes
     anon = got * anon_bytes // lost if lost else got // 2
     return anon, got - anon
@@ -175,8 +175,8 @@ def _reclaim_share(
     refused = anon_refused(rules, saw, page_bytes)
     if eviction.stuck_pages:
         return _nothing_left(eviction, saw, refused, page_bytes)
-    anon = 0 if refused else min(saw.anon_bytes // page_bytes, anon_room_pages(saw, page_bytes))
-    file = saw.file_bytes // page_bytes
+    room = 0 if refused else anon_room_pages(saw, page_bytes)
+    anon, file = min(saw.swappable_bytes // page_bytes, room), saw.droppable_bytes // page_bytes
     if anon + file < LEAST_PAGES:
         return Because("nothing_may_go", {"anon": refused} if refused else {})
     if not saw.swap_free_bytes:

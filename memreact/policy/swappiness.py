@@ -49,6 +49,8 @@ def anon_refused(rules: MemcgRules, saw: Inspection, page_bytes: int) -> str | N
         return "swappiness_max_is_0"
     if saw.swap_free_bytes <= _SWAP_MARGIN_PAGES * page_bytes:
         return "swap_exhausted"
+    if not anon_room_pages(saw, page_bytes):
+        return "zram_full"
     stored = saw.zram_stored_bytes
     if stored >= _ZRAM_SAMPLE_BYTES and saw.zram_used_bytes * 100 >= stored * ZRAM_WORTH_PERCENT:
         return "zram_saves_nothing"
@@ -56,5 +58,12 @@ def anon_refused(rules: MemcgRules, saw: Inspection, page_bytes: int) -> str | N
 
 
 def anon_room_pages(saw: Inspection, page_bytes: int) -> int:
-    """Anonymous pages that fit into the swap this memcg can use, short of the margin."""
-    return max(0, saw.swap_free_bytes // page_bytes - _SWAP_MARGIN_PAGES)
+    """Anonymous pages that fit into the swap this memcg can use, short of the margin.
+
+    Where zram may take only so much, they count there as if they were not compressed: what they
+    really took shows in the next reading.
+    """
+    left = saw.swap_free_bytes
+    if saw.zram_left_bytes is not None:
+        left = min(left, saw.zram_left_bytes)
+    return max(0, left // page_bytes - _SWAP_MARGIN_PAGES)

@@ -23,6 +23,14 @@ class Folios(NamedTuple):
     huge_bytes: int
 
 
+class _Zram(NamedTuple):
+    """What zram holds, what it takes for that, and what more it may take (None: no limit)."""
+
+    stored_bytes: int = 0
+    used_bytes: int = 0
+    left_bytes: int | None = None
+
+
 def inspect(layout: Layout, own_path: str, path: str, folios: Folios) -> Inspection:
     """Read a memcg before or after a write to it.
 
@@ -34,7 +42,7 @@ def inspect(layout: Layout, own_path: str, path: str, folios: Folios) -> Inspect
     stat = memcg.read_memory_stat(directory)
     events = memcg.read_memory_events(directory) if path != "/" else None
     state = cgroup.read_cgroup_events(directory)
-    stored, used = _zram(layout)
+    zram = _zram(layout)
     return Inspection(
         path=path,
         pressure=read_sample(layout, own_path, path),
@@ -46,14 +54,16 @@ def inspect(layout: Layout, own_path: str, path: str, folios: Folios) -> Inspect
         evicted_total_pages=stat.pgsteal,
         refault_total_pages=stat.workingset_refault_file + stat.workingset_refault_anon,
         swap_free_bytes=_swap_free(layout, path),
-        zram_stored_bytes=stored,
-        zram_used_bytes=used,
+        zram_stored_bytes=zram.stored_bytes,
+        zram_used_bytes=zram.used_bytes,
         folio_bytes=_file_folio_bytes(stat, folios),
         anon_folio_bytes=_anon_folio_bytes(stat, folios),
         limit_bytes=memcg.read_limits(directory).max_bytes if path != "/" else None,
         frozen=state.frozen,
         throttled_total=0 if events is None else events.high + events.max,
         oom_total=0 if events is None else events.oom + events.oom_kill,
+        shmem_bytes=stat.shmem_bytes,
+        zram_left_bytes=zram.left_bytes,
     )
 
 
@@ -79,17 +89,22 @@ def _swap_free(layout: Layout, path: str) -> int:
     return free
 
 
-def _zram(layout: Layout) -> tuple[int, int]:
-    """Bytes stored in zram and what they take, where all swap is zram; else nothing is known."""
+def _zram(layout: Layout) -> _Zram:
+    """The zram devices together, where all swap is zram; else nothing is known."""
     try:
         devices = swap.read_swaps(layout)
         names = [swap.zram_name(device) for device in devices]
         uses = [swap.read_zram(layout, name) for name in names if name is not None]
     except KernelioError:
-        return 0, 0
+        return _Zram()
     if not uses or len(uses) < len(devices):
-        return 0, 0
-    return sum(use.original_bytes for use in uses), sum(use.used_bytes for use in uses)
+        return _Zram()
+    limited = all(use.limit_bytes for use in uses)
+    return _Zram(
+        sum(use.original_bytes for use in uses),
+        sum(use.used_bytes for use in uses),
+        sum(max(0, use.limit_bytes - use.used_bytes) for use in uses) if limited else None,
+    )
 
 
 def _file_folio_bytes(stat: memcg.MemoryStat, folios: Folios) -> int:

@@ -125,6 +125,17 @@ def test_anon_that_grows_while_file_shrinks_counts_as_nothing_lost() -> None:
     assert (after.anon_left, after.file_left) == (2_000, 0)
 
 
+def test_shared_memory_that_went_counts_as_what_needs_swap() -> None:
+    """memory.stat calls it file pages; 1,200 of these 2,000 were on the anonymous lists."""
+    shared = 1_200 * PAGE
+    before = inspection(file_bytes=100 * MB, shmem_bytes=2 * shared, **ROOM)
+    made = eviction(2_000, 2_000, before)
+    after = ended(
+        made, write(made, SWAP), 2_000, file_bytes=100 * MB - 2_000 * PAGE, shmem_bytes=shared
+    )
+    assert (after.anon_left, after.file_left) == (800, 1_200)
+
+
 def test_a_counter_that_began_anew_counts_as_nothing_evicted() -> None:
     made = eviction(0, 2_000, inspection(evicted_total_pages=10**6))
     after = ended(made, write(made), -(10**6))
@@ -316,6 +327,13 @@ def test_what_a_request_leaves_of_the_last_pages_is_a_normal_end() -> None:
     made = below(2_100, file_bytes=400 * MB)
     after = asked(made, reclaim(made), 2_048)
     assert why(asked(after, reclaim(after), 0)) == "cold_gone"
+
+
+def test_shared_memory_is_nothing_that_goes_without_swap() -> None:
+    assert why(below(1_000, file_bytes=1 << 30, shmem_bytes=1 << 30)) == "nothing_may_go"
+    saw = {"file_bytes": 100 * MB, "shmem_bytes": 50 * MB, **ROOM}
+    rules = replace(SWAP, swappiness_max=200)
+    assert reclaim(below(1_000, **saw), rules).swappiness == 100
 
 
 def test_before_6_9_the_kernel_chooses_where_anonymous_pages_may_go_too() -> None:

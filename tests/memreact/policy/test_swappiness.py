@@ -89,3 +89,16 @@ def test_zram_is_used_only_while_it_saves_something(
 def test_no_more_is_swapped_than_there_is_room_for() -> None:
     assert anon_room_pages(inspection(swap_free_bytes=300 * PAGE), PAGE) == 44
     assert anon_room_pages(inspection(swap_free_bytes=0), PAGE) == 0
+
+
+@pytest.mark.parametrize(
+    ("left_kb", "refused", "room"),
+    [(1024, "zram_full", 0), (1028, None, 1), (1 << 30, None, 3840), (None, None, 3840)],
+)
+def test_zram_that_may_take_no_more_is_full_though_swap_is_free(
+    left_kb: int | None, refused: str | None, room: int
+) -> None:
+    left = None if left_kb is None else left_kb << 10
+    saw = inspection(swap_free_bytes=16 << 20, zram_left_bytes=left)
+    assert anon_refused(SWAP, saw, PAGE) == refused
+    assert anon_room_pages(saw, PAGE) == room

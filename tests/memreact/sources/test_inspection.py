@@ -97,6 +97,22 @@ def test_zram_counts_only_where_all_swap_is_zram(swapping: FakeGuest) -> None:
     assert (saw.zram_stored_bytes, saw.zram_used_bytes) == (0, 0)
 
 
+def test_what_zram_may_still_take_is_known_where_it_is_limited(swapping: FakeGuest) -> None:
+    shows_memcg(swapping, "/a")
+    swapping.shows("/proc/swaps", HEADER + ZRAM)
+    left = []
+    for limit in (3_000_000, 1_500_000, 0):
+        swapping.shows("/sys/block/zram0/mm_stat", f"4096000 1000 2000000 {limit} 0 0 0 0 0\n")
+        left.append(inspect(swapping.layout, "/", "/a", FOLIOS).zram_left_bytes)
+    assert left == [1_000_000, 0, None]
+
+
+def test_shared_memory_is_told_apart(swapping: FakeGuest) -> None:
+    shows_memcg(swapping, "/a", memory_stat=stat(anon=10, file=20) + "shmem 15\n")
+    saw = inspect(swapping.layout, "/", "/a", FOLIOS)
+    assert (saw.swappable_bytes, saw.droppable_bytes) == (25, 5)
+
+
 def test_the_largest_folio_is_a_huge_one_only_where_there_are_some(swapping: FakeGuest) -> None:
     shows_memcg(swapping, "/a", memory_stat=stat())
     shows_memcg(swapping, "/b", memory_stat=stat(anon_thp=2 << 20))
