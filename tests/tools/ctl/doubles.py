@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -41,7 +42,11 @@ from memreact_schemas.protobuf import Table, decode, encode
 from memreact_schemas.varlink import Call, Reply
 from tests.tools.ctl.statuses import STATUS
 
-__all__ = ["AgentDouble", "Failure", "VarlinkDouble"]
+ROOT = Path(__file__).parents[3]
+IMPORTABLE = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'schemas'), str(ROOT / 'tools')]}"
+START = f"{IMPORTABLE}\nfrom memreact_tools.ctl.__main__ import main\nsys.exit(main())"
+
+__all__ = ["IMPORTABLE", "START", "AgentDouble", "Failure", "VarlinkDouble"]
 
 REPORT = doctor.Report(
     version="1.0",

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -17,7 +20,8 @@ from memreact_schemas.agent import (
     Status,
 )
 from memreact_tools.ctl.__main__ import main
-from tests.tools.ctl.doubles import AgentDouble
+from memreact_tools.ctl.ttrpc_client import BrokenConnection, Client
+from tests.tools.ctl.doubles import START, AgentDouble
 from tests.tools.servers import monitor, serving
 
 AUTO_VALUES = (KeyValue(key="agent-ctl-cfg", value="auto-values"),)
@@ -316,3 +320,26 @@ def test_the_options_of_the_seeds_client_are_all_taken(tmp_path: Path) -> None:
         )
         assert main(line.split()) == 0
     assert msgspec.to_builtins(double.calls[0][0])["method"] == "Check"
+
+
+def test_a_connection_that_is_gone_before_the_call_is_told() -> None:
+    client, server = socket.socketpair()
+    server.close()
+    with client, pytest.raises(BrokenConnection, match="before the call was sent"):
+        Client(client).call("grpc.Health", "Check", b"")
+
+
+def test_whoever_stops_reading_is_not_told_of_a_broken_pipe(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with serving(tmp_path / "s", AgentDouble()):
+        words = ["connect", "--server-address", f"unix:{tmp_path}/s", "-c", "repeat -1", "Check"]
+        ended = subprocess.run(
+            [sys.executable, "-c", START, *words],
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=50,
+        )
+    os.close(write_end)
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,11 +19,17 @@ from msgspec import Struct
 from memreact_schemas import control
 from memreact_tools.ctl.__main__ import main
 from memreact_tools.ctl.verbs import VERBS
-from tests.tools.ctl.doubles import ANSWERS, CHANGED, SETTINGS, Failure, VarlinkDouble
+from tests.tools.ctl.doubles import (
+    ANSWERS,
+    CHANGED,
+    IMPORTABLE,
+    SETTINGS,
+    START,
+    Failure,
+    VarlinkDouble,
+)
 from tests.tools.ctl.statuses import DECISION, STATUS
 from tests.tools.servers import monitor, serving
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -464,9 +473,60 @@ def test_a_file_of_addresses_that_is_not_there_ends_with_1(tmp_path: Path) -> No
     assert main(["resume", "--address-file", f"{tmp_path}/addresses"]) == 1
 
 
+def test_addresses_come_from_standard_input(
+    guests: Guests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubles = {"a": VarlinkDouble(), "b": VarlinkDouble()}
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(guests(doubles))))
+    assert main(["resume", "--address-file", "-"]) == 0
+    assert all(double.calls for double in doubles.values())
+
+
+def test_a_stream_that_is_refused_ends_with_1(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double.answers = {"Watch": Failure("io.memreact.NotPossible", {"why": "too many"})}
+    assert main(["watch"]) == 1
+    assert f"{here}: not possible now: too many" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["get", "status --all", "watch"])
+def test_whoever_stops_reading_is_not_told_of_a_broken_pipe(
+    line: str, double: VarlinkDouble, here: str
+) -> None:
+    double.answers = {"Watch": [control.WatchItem(dropped=1)] * 9}
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    ended = subprocess.run(
+        [sys.executable, "-c", START, *line.split(), "--address", here],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write_end)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_whoever_follows_a_stream_ends_it_with_ctrl_c(tmp_path: Path) -> None:
+    called = threading.Event()
+
+    def silent(stream: socket.socket) -> None:
+        stream.recv(1000)
+        called.set()
+        stream.recv(1000)
+
+    with serving(tmp_path / "s", silent):
+        words = [sys.executable, "-c", START, "watch", "--address", f"unix:{tmp_path}/s"]
+        with subprocess.Popen(words, stderr=subprocess.PIPE) as watching:
+            assert called.wait(20)
+            watching.send_signal(signal.SIGINT)
+            assert watching.communicate(timeout=20)[1] == b""
+    assert watching.returncode == 0
+
+
 def test_it_starts_without_a_loop_and_without_what_one_verb_alone_needs() -> None:
     program = (
-        f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'schemas'), str(ROOT / 'tools')]}\n"
+        f"{IMPORTABLE}\n"
         "from memreact_tools.ctl.__main__ import main\n"
         "main(['set', 'memcg.swap=true', '--address', 'unix:/none'])\n"
         "print(*sys.modules)"

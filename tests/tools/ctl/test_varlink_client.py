@@ -120,3 +120,12 @@ def test_answers_are_read_however_they_are_cut(
         got = [json.loads(bytes(raw)) for raw in stream_of(client, "x.Y")]
         speaking.join()
     assert got == parameters
+
+
+def test_a_connection_that_is_gone_before_the_call_is_told(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    client, server = pair
+    server.close()
+    with pytest.raises(BrokenConnection, match="before the call was sent"):
+        call(client, "io.memreact.Resume")

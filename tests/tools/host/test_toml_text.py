@@ -170,3 +170,10 @@ def test_a_place_that_is_written_otherwise_is_refused(text: str) -> None:
 
 def test_a_key_of_the_document_itself_stands_before_every_table() -> None:
     assert edit_for("[t]\na = 1\n", (), "k", "7").apply("[t]\na = 1\n") == "k = 7\n[t]\na = 1\n"
+
+
+def test_a_dotted_key_is_written_as_its_neighbour_is_and_quoted_where_it_must_be() -> None:
+    text = "'a \\x9b\"'.b = 1\n"
+    edited = edit_for(text, ('a \\x9b"',), "k", "7").apply(text)
+    assert tomli.loads(edited) == {'a \\x9b"': {"b": 1, "k": 7}}
+    assert edited.startswith(text)

@@ -24,16 +24,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what was asked; 0 done, 1 could not, 2 misused."""
     asked = parser().parse_args(argv)
     try:
-        return _connect(asked) if asked.verb == "connect" else _ask(asked)
+        code = _connect(asked) if asked.verb == "connect" else _ask(asked)
+        sys.stdout.flush()
     except (Misused, AddressError) as error:
         return _trouble(str(error), _MISUSED)
     except BrokenPipeError:  # as of `memreact-ctl watch | head`
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
         return _DONE
     except (OSError, UnicodeDecodeError) as error:
         return _trouble(str(error), _COULD_NOT)
     except KeyboardInterrupt:
         return _COULD_NOT
+    return code
 
 
 def _connect(asked: argparse.Namespace) -> int:

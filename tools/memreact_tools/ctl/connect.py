@@ -129,6 +129,8 @@ class _Guest:
         for step in steps(iter(commands)):
             try:
                 perform(step, self._call, self._say)
+            except BrokenPipeError:  # nobody reads what we say
+                raise
             except (CallFailed, BrokenConnection, ProtobufError, OSError) as error:
                 name = f"{step.name}: " if isinstance(step, Call) else ""
                 text = plain(f"{name}{why(error)}")

@@ -91,7 +91,10 @@ class Client:
             metadata=self._metadata,
         )
         data = encode(REQUEST, request)
-        self._stream.sendall(_HEADER.pack(len(data), number, _REQUEST, 0) + data)
+        try:
+            self._stream.sendall(_HEADER.pack(len(data), number, _REQUEST, 0) + data)
+        except BrokenPipeError as error:  # which means our own output, higher up
+            raise BrokenConnection("the connection ended before the call was sent") from error
         return _payload_of(self._answer_to(number))
 
     def _answer_to(self, number: int) -> bytes:

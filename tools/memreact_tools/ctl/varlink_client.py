@@ -73,7 +73,10 @@ def stream_of(
 
 
 def _send(stream: socket.socket, request: _Call) -> None:
-    stream.sendall(msgspec.json.encode(request) + b"\0")
+    try:
+        stream.sendall(msgspec.json.encode(request) + b"\0")
+    except BrokenPipeError as error:  # which means our own output, higher up
+        raise BrokenConnection("the connection ended before the call was sent") from error
 
 
 def _replies(stream: socket.socket) -> Iterator[Reply]:
