@@ -11,6 +11,7 @@ from memreact_schemas.doctor import Capabilities
 __all__ = ["keys_said", "one_line", "without_effect", "without_effect_here"]
 
 _PLACE = ("path", "numa")
+_BUILT_IN = {entry.place: entry for entry in DEFAULTS.memcg.cgroup}
 
 
 def keys_said(entry: CgroupEntry) -> list[str]:
@@ -30,7 +31,8 @@ def without_effect(config: Config) -> Iterator[str]:
     taken: dict[str, set[int]] = {}
     for entry in sorted(config.memcg.cgroup, key=lambda entry: entry.numa):
         claimed = taken.setdefault(entry.path, set())
-        yield from _in_vain_entry(entry, config, claimed)
+        if entry != _BUILT_IN.get(entry.place):
+            yield from _in_vain_entry(entry, config, claimed)
         claimed.update(entry.numa)
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Memcg, MemcgKeys, overlay
 
-__all__ = ["CgroupRule", "MemcgRules", "Rules", "rules_for", "rules_from"]
+__all__ = ["CgroupRule", "MemcgRules", "Rules", "rules_for", "rules_from", "rules_of"]
 
 _US_PER_SEC = 1_000_000
 _US_PER_MS = 1_000
@@ -147,7 +147,11 @@ def rules_for(rules: Rules, path: str, node: int) -> MemcgRules:
 
 def rules_from(config: Config, revision: int = 1) -> Rules:
     """Cross over from settings to rules; what `config` does not say is the default."""
-    whole = overlay(DEFAULTS, config)
+    return rules_of(overlay(DEFAULTS, config), revision)
+
+
+def rules_of(whole: Config, revision: int) -> Rules:
+    """Cross over from settings that say every key; a built-in entry that they lack is none here."""
     pressure, reclaim, log = whole.pressure, whole.reclaim, whole.log
     base = _base_from(whole.memcg)
     return Rules(

@@ -156,11 +156,14 @@ class PushedFile:
             OSError: There is no room, or no such directory.
         """
         fresh = self.path + ".new"
-        with suppress(FileNotFoundError):
-            os.unlink(fresh)  # of a crash; with a mode that is not ours
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(data)
+        try:
+            fd = _made(fresh)
+        except FileExistsError:
+            os.unlink(fresh)  # of a crash, or with a mode that is not ours
+            fd = _made(fresh)
+        with open(fd, "wb", buffering=0) as file:
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), fresh)
         os.replace(fresh, self.path)
 
     def set_aside(self) -> str:
@@ -169,3 +172,7 @@ class PushedFile:
         with suppress(OSError):
             os.replace(self.path, aside)
         return aside
+
+
+def _made(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -24,7 +24,7 @@ from kernelio.errors import KernelioError, Vanished
 from kernelio.layout import Layout
 from memreact.boot_settings import AGENT_FILE_WORD, BOOT_ORIGIN, BootSettings, boot_settings
 from memreact.kata_settings import is_kata, kata_settings
-from memreact.rules import Rules, rules_from
+from memreact.rules import Rules, rules_of
 from memreact.settings_errors import SettingsError
 from memreact.settings_value import config_from
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, overlay
@@ -41,6 +41,7 @@ __all__ = [
     "config_from",
     "entry_key",
     "files_watched",
+    "flatten",
     "keys_of_entry",
     "load",
     "load_file",
@@ -48,6 +49,7 @@ __all__ = [
     "merge",
     "read_layers",
     "said",
+    "settings_of",
     "settle",
     "without_entries",
 ]
@@ -72,7 +74,8 @@ class Layer:
         origin: Where it comes from: a file's path, "default", "kernel command line".
         config: Only the keys that it says are not None.
         deleted: Entries of weaker layers that hold no more; those of `config` are laid over that.
-        origins: Of those keys that come from elsewhere than `origin`.
+        origins: Of those keys that come from elsewhere than `origin`; of all keys, where several
+            layers were made one.
         warnings: What was passed over when it was read.
     """
 
@@ -141,15 +144,28 @@ def files_watched(explicit: str | None = None, *, root: str = "") -> tuple[list[
 
 
 def settle(layers: Sequence[Layer], revision: int = 1) -> Settings:
-    """Make one value of layers, weakest first."""
-    config = merge(layers)
+    """Make one value of layers, weakest first; the weakest is the defaults, which say all keys."""
+    return settings_of(flatten(layers), revision)
+
+
+def settings_of(whole: Layer, revision: int) -> Settings:
+    """Make settings of the one layer that all were made to."""
+    config = whole.config
+    return Settings(config, rules_of(config, revision), revision, whole.origins, whole.warnings)
+
+
+def flatten(layers: Sequence[Layer]) -> Layer:
+    """Make one layer of several, weakest first, that says the same with the same origins."""
     warnings = tuple(warning for layer in layers for warning in layer.warnings)
-    return Settings(config, rules_from(config, revision), revision, _origins(layers), warnings)
+    origin = layers[0].origin if layers else ""
+    return Layer(origin, merge(layers), origins=_origins(layers), warnings=warnings)
 
 
 def merge(layers: Sequence[Layer]) -> Config:
     """Lay them over one another, weakest first, key by key; cgroups by their path and nodes."""
-    return reduce(_laid_over, layers, Config())
+    if not layers:
+        return Config()
+    return reduce(_laid_over, layers[1:], layers[0].config)
 
 
 def _laid_over(lower: Config, layer: Layer) -> Config:
@@ -165,14 +181,20 @@ def without_entries(config: Config, places: Collection[Place]) -> Config:
 
 
 def _origins(layers: Sequence[Layer]) -> dict[str, str]:
-    origins: dict[str, str] = {}
-    for layer in layers:
+    if not layers:
+        return {}
+    first, *others = layers
+    origins = dict(first.origins) or _origins_in(first)
+    for layer in others:
         for place in layer.deleted:
             for key in keys_of_entry(place):
                 origins.pop(key, None)
-        for key, _ in said(layer.config):
-            origins[key] = layer.origins.get(key, layer.origin)
+        origins.update(_origins_in(layer))
     return origins
+
+
+def _origins_in(layer: Layer) -> dict[str, str]:
+    return {key: layer.origins.get(key, layer.origin) for key, _ in said(layer.config)}
 
 
 def said(config: Config) -> Iterator[tuple[str, object]]:

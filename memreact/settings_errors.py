@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
@@ -200,6 +201,7 @@ def _keys_of(path: KeyPath) -> tuple[str, ...]:
     return _table_of(path).__struct_fields__
 
 
+@lru_cache(maxsize=128)
 def values_of(path: tuple[str | int, ...]) -> str:
     """Say which values a key takes, as in "a whole number from 0 to 200"; "" for no such key."""
     kind: object = Config

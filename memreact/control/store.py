@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace as with_keys
 
-from memreact.control.pushed import Pushed, decode, encode
+from memreact.control.pushed import PUSHED_ORIGIN, Pushed, decode, encode
 from memreact.effect import without_effect
 from memreact.run_dir import PUSHED_BYTES_MAX, PushedFile
 from memreact.settings import (
@@ -23,7 +24,9 @@ from memreact.settings import (
     SettingsError,
     config_from,
     entry_key,
+    flatten,
     said,
+    settings_of,
     settle,
 )
 from memreact.settings_errors import known_key
@@ -123,12 +126,13 @@ class SettingsStore:
         self._read_files = read_files
         self._apply = apply
         self._file = pushed
-        self._files = tuple(read_files())
         self._pushed, revision, self._warnings = _restored(pushed)
+        self._below = self._read()
         self.problem: SettingsError | None = None
-        self.settings = self._settled(self._files, self._pushed, revision)
+        self.settings = settle([self._below, self._pushed.layer], revision)
+        self._in_vain = frozenset(without_effect(self.settings.config))
         if revision > 1:
-            self._save(self._pushed, revision)
+            self._save(encode(self._pushed, revision))
 
     def patch(
         self,
@@ -152,7 +156,7 @@ class SettingsStore:
         """
         self._expect(expected_revision)
         fresh = self._pushed.with_patch(_checked(patch, by), by)
-        return self._push(fresh, by=by, dry_run=dry_run)
+        return self._put_in_force(self._below, fresh, dry_run=dry_run)
 
     def add_rule(
         self,
@@ -173,7 +177,7 @@ class SettingsStore:
         if self._has(entry.place):
             raise RuleExists(entry.place)
         fresh = self._pushed.with_entry(_checked_entry(entry, by), by)
-        return self._push(fresh, by=by, dry_run=dry_run)
+        return self._put_in_force(self._below, fresh, dry_run=dry_run)
 
     def set_rule(
         self,
@@ -194,7 +198,7 @@ class SettingsStore:
         if not self._has(entry.place):
             raise NoSuchRule(entry.place)
         fresh = self._pushed.with_entry(_checked_entry(entry, by), by)
-        return self._push(fresh, by=by, dry_run=dry_run)
+        return self._put_in_force(self._below, fresh, dry_run=dry_run)
 
     def delete_rule(
         self,
@@ -216,9 +220,9 @@ class SettingsStore:
         place = _place(path, numa, by)
         if not self._has(place):
             raise NoSuchRule(place)
-        below = {entry.place for layer in self._files for entry in layer.config.memcg.cgroup}
-        fresh = self._pushed.without_rule(place, said_below=place in below)
-        return self._push(fresh, by=by, dry_run=dry_run)
+        said_below = any(entry.place == place for entry in self._below.config.memcg.cgroup)
+        fresh = self._pushed.without_rule(place, said_below=said_below)
+        return self._put_in_force(self._below, fresh, dry_run=dry_run)
 
     def drop(
         self,
@@ -244,7 +248,7 @@ class SettingsStore:
         fresh = self._pushed if keys else Pushed()
         for key in keys:
             fresh = fresh.without_key(known_key(key, by))
-        return self._push(fresh, by=by, dry_run=dry_run)
+        return self._put_in_force(self._below, fresh, dry_run=dry_run)
 
     def reload(self) -> Change:
         """Read the files again.
@@ -253,47 +257,40 @@ class SettingsStore:
             SettingsError: One is wrong; what is in force stays, and `problem` tells it.
         """
         try:
-            files = tuple(self._read_files())
+            below = self._read()
         except SettingsError as error:
             self.problem = error
             raise
         self.problem = None
-        change = self._put_in_force(files, self._pushed, dry_run=False)
-        self._files = files
-        return change
+        return self._put_in_force(below, self._pushed, dry_run=False)
 
-    def _push(self, fresh: Pushed, *, by: str, dry_run: bool) -> Change:
-        if len(encode(fresh, 2**62)) > PUSHED_BYTES_MAX:
-            limit = f"at most {PUSHED_BYTES_MAX} bytes of pushed settings"
-            raise SettingsError(by, limit, found="more")
-        return self._put_in_force(self._files, fresh, dry_run=dry_run)
+    def _read(self) -> Layer:
+        """Read all weaker layers, as one."""
+        layers = self._read_files()
+        return flatten([*layers, Layer("", Config(), warnings=self._warnings)])
 
-    def _put_in_force(self, files: Sequence[Layer], pushed: Pushed, *, dry_run: bool) -> Change:
+    def _put_in_force(self, below: Layer, pushed: Pushed, *, dry_run: bool) -> Change:
         before = self.settings
-        after = self._settled(files, pushed, before.revision)
-        if len(after.config.memcg.cgroup) > ENTRIES_MAX:
-            limit = f"at most {ENTRIES_MAX} entries in all"
-            raise SettingsError(pushed.layer.origin, limit, key="memcg.cgroup")
+        whole = flatten([below, pushed.layer])
+        config, revision = whole.config, before.revision + (whole.config != before.config)
+        data = _within_bounds(config, encode(pushed, revision))
+        after = settings_of(whole, revision)
         changed = _differences(before, after)
-        notes = _new_notes(before.config, after.config)
+        in_vain = tuple(without_effect(config))
+        notes = tuple(note for note in in_vain if note not in self._in_vain)
         if dry_run:
             return Change(before.revision, changed, notes)
-        if changed:
-            after = self._settled(files, pushed, before.revision + 1)
         if changed or pushed != self._pushed:
-            notes += self._save(pushed, after.revision)
-        self._pushed, self.settings = pushed, after
+            notes += self._save(data)
+        self._below, self._pushed, self._in_vain = below, pushed, frozenset(in_vain)
+        self.settings = after
         if changed:
             self._apply(after)
         return Change(after.revision, changed, notes)
 
-    def _settled(self, files: Sequence[Layer], pushed: Pushed, revision: int) -> Settings:
-        warned = Layer("", Config(), warnings=self._warnings)
-        return settle([*files, pushed.layer, warned], revision)
-
-    def _save(self, pushed: Pushed, revision: int) -> tuple[str, ...]:
+    def _save(self, data: bytes) -> tuple[str, ...]:
         try:
-            self._file.write(encode(pushed, revision))
+            self._file.write(data)
         except OSError as error:
             why = os.strerror(error.errno or 0)
             return (f"holds until the daemon restarts: {self._file.path} is not written: {why}",)
@@ -336,8 +333,19 @@ def _place(path: str, numa: tuple[int, ...], by: str) -> Place:
         raise SettingsError(by, str(error), key="path") from error
 
 
+def _within_bounds(config: Config, data: bytes) -> bytes:
+    if len(data) > PUSHED_BYTES_MAX:
+        limit = f"at most {PUSHED_BYTES_MAX} bytes of pushed settings"
+        raise SettingsError(PUSHED_ORIGIN, limit, found="more")
+    if len(config.memcg.cgroup) > ENTRIES_MAX:
+        limit = f"at most {ENTRIES_MAX} entries in all layers"
+        raise SettingsError(PUSHED_ORIGIN, limit, key="memcg.cgroup")
+    return data
+
+
 def _differences(before: Settings, after: Settings) -> tuple[ChangedKey, ...]:
-    was, now = dict(said(before.config)), dict(said(after.config))
+    was = dict(said(_where_unlike(before.config, after.config)))
+    now = dict(said(_where_unlike(after.config, before.config)))
     return tuple(
         ChangedKey(key, was.get(key), now.get(key), after.origins.get(key, ""))
         for key in dict.fromkeys((*now, *was))
@@ -345,6 +353,14 @@ def _differences(before: Settings, after: Settings) -> tuple[ChangedKey, ...]:
     )
 
 
-def _new_notes(before: Config, after: Config) -> tuple[str, ...]:
-    known = set(without_effect(before))
-    return tuple(note for note in without_effect(after) if note not in known)
+def _where_unlike(config: Config, other: Config) -> Config:
+    """Keep the tables and entries that are not the same in the other: far fewer to look at."""
+    tables = {
+        table: getattr(config, table)
+        for table in config.__struct_fields__
+        if getattr(config, table) != getattr(other, table)
+    }
+    unlike = Config(**tables)
+    others = {entry.place: entry for entry in other.memcg.cgroup}
+    cgroup = tuple(each for each in unlike.memcg.cgroup if others.get(each.place) != each)
+    return with_keys(unlike, memcg=with_keys(unlike.memcg, cgroup=cgroup))

@@ -18,6 +18,7 @@ from memreact.control.store import (
     RuleExists,
     SettingsStore,
 )
+from memreact.rules import rules_for
 from memreact.run_dir import PUSHED_BYTES_MAX, PushedFile
 from memreact.settings import FILES, Layer, Settings, SettingsError, read_layers
 from memreact_schemas.config import (
@@ -265,8 +266,12 @@ def test_a_pushed_rule_that_is_deleted_hides_no_later_one_of_a_file(machine: Mac
 
 
 def test_a_built_in_rule_can_be_deleted(machine: Machine) -> None:
+    rules = machine.store.settings.rules
+    assert rules_for(rules, "/init.scope", 0).disabled
     machine.store.delete_rule("/init.scope", by="host")
+    assert rules_for(machine.applied[-1].rules, "/init.scope", 0) == rules.base
     assert entry_of(machine.restarted(), "/init.scope") is None
+    assert rules_for(machine.store.settings.rules, "/init.scope", 0) == rules.base
 
 
 @pytest.mark.parametrize("path", ["/a/../b", "a\0b", "/" + "x" * 5000])
@@ -460,6 +465,6 @@ def test_more_pushed_settings_than_their_file_may_hold_are_refused(machine: Mach
 
 def test_more_entries_in_all_than_one_layer_may_have_are_refused(machine: Machine) -> None:
     entries = tuple(CgroupEntry(path=f"/{n}") for n in range(ENTRIES_MAX))
-    with pytest.raises(SettingsError, match=f"at most {ENTRIES_MAX} entries in all"):
+    with pytest.raises(SettingsError, match=f"at most {ENTRIES_MAX} entries in all layers"):
         machine.store.patch(Config(memcg=Memcg(cgroup=entries)), by="host")
     assert machine.store.settings.config == DEFAULTS

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from memreact.control.store import Change, NoSuchRule, RevisionConflict, RuleExists, SettingsStore
+from memreact.rules import rules_of
 from memreact.run_dir import PushedFile
 from memreact.settings import FILES, Settings, SettingsError, entry_key, read_layers, said
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Log, Memcg
@@ -246,6 +247,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         settings = self.store.settings
         assert dict(said(settings.config)) == self.merged()
+        assert settings.rules == rules_of(settings.config, settings.revision)
         assert settings.origins.keys() == self.merged().keys()
         by = {"pushed by host", "pushed by root"}
         pushed = {key for key, origin in settings.origins.items() if origin in by}
