@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+from types import MappingProxyType
 from typing import NamedTuple
 
-from kernelio.errors import MalformedReading, Unsupported, Vanished
+from kernelio.errors import KernelioError, MalformedReading, Unsupported, Vanished
 from kernelio.files import meaning_of, read_bytes
 from kernelio.layout import Layout
 
 __all__ = [
+    "DEPTH_MAX",
+    "MEMCGS_MAX",
+    "PATH_BYTES_MAX",
     "CgroupEvents",
     "Mount",
     "MountLine",
     "ancestors",
     "children",
     "find_cgroup2",
+    "has_memory",
     "has_v1_memory",
     "inode",
     "own_path",
@@ -30,7 +39,14 @@ __all__ = [
     "read_cgroup_events",
     "read_procs",
     "walk",
+    "within_bounds",
 ]
+
+# Anybody with a delegated cgroup can make more, deeper and longer ones than we have memory for.
+MEMCGS_MAX = 20_000
+PATH_BYTES_MAX = 1024
+DEPTH_MAX = 64
+_PATH_SIZE_MAX = sys.getsizeof("/" * PATH_BYTES_MAX)
 
 _FLAT = re.compile(rb"([!-~]{1,64}) (\d{1,20})")
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
@@ -163,42 +179,96 @@ def own_path(root: str = "") -> str:
     raise Unsupported(path, "no cgroup v2 in this kernel")
 
 
-def walk(layout: Layout) -> Iterator[tuple[str, int]]:
-    """Go through the tree, parents before their children, giving each cgroup's path and inode.
+def walk(
+    layout: Layout,
+    *,
+    names: Mapping[str, str] = MappingProxyType({}),
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[str, int]]:
+    """Go through the memcgs, level by level from the root, giving each one's path and inode.
 
     The tree may change meanwhile: what vanishes is passed over, what appears may be missed, so
-    watch a directory before walking it. No fd is held while the caller has its turn.
+    watch a directory before walking it. What cannot be read is passed over too, with what is below
+    it, and so is what is out of bounds. No fd is held while the caller has its turn.
+
+    Args:
+        layout: Where the kernel shows its files.
+        names: Paths to give as the very objects that are kept here, so that they are held once.
+        stop: Asked before each directory whether that was all.
 
     Raises:
         Unsupported: There is no tree at layout.cgroup_root.
+        KernelioError: The root cannot be read.
     """
     top = layout.cgroup_root
     try:
         yield "/", inode(top)
     except Vanished as error:
         raise Unsupported(top, "no cgroup tree here") from error
-    waiting = [""]
-    while waiting:
-        parent = waiting.pop()
-        for name, number in children(top + parent):
-            child = f"{parent}/{name}"
-            yield child, number
-            waiting.append(child)
+    below, given, waiting = children(top), 1, deque([""])
+    while waiting and not stop():
+        parent = waiting.popleft()
+        if parent:
+            below = _children_if_readable(top + parent)
+        for name, number in below:
+            path = f"{parent}/{name}"
+            if not within_bounds(path) or not _is_memcg(top + path):
+                continue
+            if given == MEMCGS_MAX:
+                return
+            given += 1
+            waiting.append(path := names.get(path, path))
+            yield path, number
+
+
+def _children_if_readable(directory: str) -> list[tuple[str, int]]:
+    with suppress(KernelioError):
+        return children(directory)
+    return []
+
+
+def _is_memcg(directory: str) -> bool:
+    with suppress(KernelioError):
+        return has_memory(directory)
+    return False
+
+
+def within_bounds(path: str) -> bool:
+    """Tell whether a path is one that a person or a program made for use, not to exhaust us.
+
+    What it takes in memory counts: one letter outside of Latin-1 doubles or quadruples it.
+    """
+    return path.count("/") <= DEPTH_MAX and sys.getsizeof(path) <= _PATH_SIZE_MAX
+
+
+def has_memory(directory: str) -> bool:
+    """Tell whether a cgroup below the root has the memory controller; if not, none below it has.
+
+    Raises:
+        KernelioError: It cannot be told.
+    """
+    try:
+        os.stat(f"{directory}/memory.current")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise meaning_of(error, directory) from error
+    return True
 
 
 def children(directory: str) -> list[tuple[str, int]]:
     """List a cgroup's direct children by name and inode; none where it vanished meanwhile.
 
+    Of very many it is MEMCGS_MAX.
+
     Raises:
         Unsupported: The directory may not be read.
+        Refused: There was no memory, or no fd, to read it with.
     """
     try:
         with os.scandir(directory) as entries:
-            return [
-                (entry.name, entry.inode())
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False)
-            ]
+            directories = (e for e in entries if e.is_dir(follow_symlinks=False))
+            return [(e.name, e.inode()) for e in islice(directories, MEMCGS_MAX)]
     except OSError as error:
         meaning = meaning_of(error, directory)
         if isinstance(error, FileNotFoundError) or isinstance(meaning, Vanished):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
+from kernelio.cgroup import ancestors
 from kernelio.layout import Layout
 
 __all__ = ["FakeGuest"]
@@ -30,9 +31,17 @@ class FakeGuest:
         return real
 
     def has_memcg(self, path: str, **files: str | bytes) -> str:
-        """Make the cgroup `path` with files such as memory_low="0", and say where it is."""
+        """Make the cgroup `path` with files such as memory_low="0", and say where it is.
+
+        The memory controller is on in it and so in all above it: each has memory.current.
+        """
         directory = self.layout.memcg_dir(path)
         os.makedirs(directory, exist_ok=True)
+        for above in ancestors(path)[:-1]:
+            current = f"{self.layout.memcg_dir(above)}/memory.current"
+            if not os.path.exists(current):
+                with open(current, "wb") as made:
+                    made.write(b"0\n")
         for name, text in files.items():
             file = name.replace("_", ".", 1)
             if name.startswith("memory_swap_"):

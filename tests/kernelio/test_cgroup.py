@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelio.cgroup import (
+    DEPTH_MAX,
+    PATH_BYTES_MAX,
     CgroupEvents,
     Mount,
     ancestors,
     find_cgroup2,
+    has_memory,
     has_v1_memory,
     inode,
     own_path,
@@ -22,8 +27,9 @@ from kernelio.cgroup import (
     read_cgroup_events,
     read_procs,
     walk,
+    within_bounds,
 )
-from kernelio.errors import MalformedReading, Unsupported, Vanished
+from kernelio.errors import MalformedReading, Refused, Unsupported, Vanished
 from kernelio.layout import Layout
 from tests.fake_guest import FakeGuest
 from tests.goldens import GOLDEN, golden_files, golden_text
@@ -195,15 +201,14 @@ def test_a_cgroup_that_vanishes_during_the_walk_is_passed_over(guest: FakeGuest)
 
 def test_walks_through_a_tree_that_churns(guest: FakeGuest) -> None:
     guest.has_memcg("/stays")
-    top = guest.layout.cgroup_root
     stop = threading.Event()
 
     def churn() -> None:
         while not stop.is_set():
             for number in range(20):
-                os.makedirs(f"{top}/brief{number}/below")
+                guest.has_memcg(f"/brief{number}/below")
             for number in range(20):
-                os.removedirs(f"{top}/brief{number}/below")
+                guest.loses(f"/sys/fs/cgroup/brief{number}")
 
     churning = threading.Thread(target=churn)
     churning.start()
@@ -235,6 +240,106 @@ def test_a_file_in_place_of_the_tree_is_unsupported(guest: FakeGuest) -> None:
         inode(guest.path("/sys/fs/cgroup/shop"))
 
 
+def test_a_root_that_cannot_be_read_ends_the_walk(guest: FakeGuest) -> None:
+    guest.has_memcg("/a")
+    with no_fds_left(), pytest.raises(Refused):
+        list(walk(guest.layout))
+
+
+@contextmanager
+def no_fds_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def makes_a_chain(guest: FakeGuest, names: list[str]) -> None:
+    """Memcgs one in the other, deeper than a path can say."""
+    guest.has_memcg("/chain")
+    fd = os.open(guest.layout.memcg_dir("/chain"), os.O_PATH)
+    for name in names:
+        os.mkdir(name, dir_fd=fd)
+        below = os.open(name, os.O_PATH, dir_fd=fd)
+        os.close(fd)
+        os.close(os.open("memory.current", os.O_CREAT | os.O_WRONLY, dir_fd=below))
+        fd = below
+    os.close(fd)
+
+
+def test_a_chain_deeper_than_a_path_can_say_hides_none_of_the_others(guest: FakeGuest) -> None:
+    makes_a_chain(guest, ["d" * 250] * 20)
+    guest.has_memcg("/shop/till")
+    found = {path for path, _ in walk(guest.layout)}
+    assert {"/", "/chain", "/shop", "/shop/till"} <= found
+    assert max(map(len, found)) <= PATH_BYTES_MAX
+
+
+def test_one_that_cannot_be_read_hides_none_of_the_others(guest: FakeGuest) -> None:
+    for path in ("/a/x", "/b/x", "/c/x"):
+        guest.has_memcg(path)
+    looked_at = 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def second_without_fds() -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3 if looked_at == 3 else soft, hard))
+        return False
+
+    found = {path for path, _ in walk(guest.layout, stop=second_without_fds)}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {"/", "/a", "/b", "/c"} < found
+    assert len(found) == 6
+
+
+def test_deep_ones_are_left_out(guest: FakeGuest) -> None:
+    makes_a_chain(guest, ["d"] * 2 * DEPTH_MAX)
+    assert len(list(walk(guest.layout))) == DEPTH_MAX + 1
+
+
+def test_a_long_path_counts_as_it_lies_in_memory() -> None:
+    assert within_bounds("/" + "d" * (PATH_BYTES_MAX - 1))
+    assert not within_bounds("/" + "d" * PATH_BYTES_MAX)
+    assert within_bounds("/" + "\N{PILE OF POO}" * (PATH_BYTES_MAX // 5))
+    assert not within_bounds("/" + "d" * (PATH_BYTES_MAX // 2) + "\N{PILE OF POO}")
+
+
+def test_of_too_many_those_near_the_root_are_given(
+    guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernelio.cgroup.MEMCGS_MAX", 8)
+    for number in range(12):
+        guest.has_memcg(f"/user/app/{number}")
+    guest.has_memcg("/shop/till")
+    found = [path for path, _ in walk(guest.layout)]
+    assert len(found) == 8
+    assert {"/", "/user", "/shop", "/user/app", "/shop/till"} <= set(found)
+
+
+def test_a_cgroup_without_the_memory_controller_is_passed_over(guest: FakeGuest) -> None:
+    guest.has_memcg("/shop")
+    os.makedirs(f"{guest.layout.cgroup_root}/cpu-alone/below")
+    assert [path for path, _ in walk(guest.layout)] == ["/", "/shop"]
+    assert not has_memory(guest.layout.memcg_dir("/cpu-alone"))
+    assert has_memory(guest.layout.memcg_dir("/shop"))
+
+
+def test_a_walk_gives_the_very_names_that_are_kept(guest: FakeGuest) -> None:
+    guest.has_memcg("/shop/till")
+    kept = {path: path for path, _ in walk(guest.layout)}
+    assert all(path is kept[path] for path, _ in walk(guest.layout, names=kept))
+
+
+def test_a_walk_ends_when_it_is_told_to(guest: FakeGuest) -> None:
+    guest.has_memcg("/a/b/c")
+    seen: list[str] = []
+    seen.extend(path for path, _ in walk(guest.layout, stop=lambda: "/a" in seen))
+    assert seen == ["/", "/a"]
+
+
 def test_links_are_not_followed(guest: FakeGuest) -> None:
     directory = guest.has_memcg("/a")
     os.symlink("..", f"{directory}/up")
@@ -248,7 +353,7 @@ def test_a_cgroup_recreated_under_its_name_is_told_apart_and_a_removed_one_vanis
     old = inode(directory)
     os.rename(directory, directory + ".old")  # keeps the number taken, as a dying cgroup does
     assert inode(guest.has_memcg("/shop")) != old
-    os.rmdir(directory)
+    guest.loses("/sys/fs/cgroup/shop")
     with pytest.raises(Vanished):
         inode(directory)
 
