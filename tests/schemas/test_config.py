@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from memreact_schemas.config import (
     DEFAULTS,
     LEFT_ALONE,
+    NEVER,
     U64_MAX,
     CgroupEntry,
     Compact,
     Config,
+    Control,
     Log,
     Memcg,
     Pressure,
     Reclaim,
+    is_never,
     normal_path,
     overlay,
 )
@@ -33,6 +36,8 @@ WHOLE = {
     ("compact", "compact_threshold"): (0, U64_MAX),
     ("compact", "compact_force_times"): (0, U64_MAX),
     ("pressure", "window_ms"): (500, 10_000),
+    ("control", "varlink_port"): (1, 2**32 - 2),
+    ("control", "ttrpc_port"): (1, 2**32 - 2),
     ("log", "decisions"): (16, 1_000_000),
 }
 PERCENT = (
@@ -53,6 +58,8 @@ SWITCHES = (
     ("memcg", "swap"),
     ("compact", "disabled"),
     ("reclaim", "beside_others"),
+    ("control", "vsock"),
+    ("control", "allow_guest"),
 )
 
 
@@ -128,6 +135,23 @@ def test_a_switch_is_true_or_false(key: tuple[str, str]) -> None:
 def test_both_numbers_that_mean_never_are_taken_for_compact_force_times() -> None:
     key = ("compact", "compact_force_times")
     assert [taken(key, 2**63 - 1), taken(key, 2**64 - 1)] == [2**63 - 1, 2**64 - 1]
+
+
+def test_what_forces_no_compaction_is_never() -> None:
+    assert [is_never(value) for value in (0, 2**63 - 2, NEVER, 2**63, U64_MAX)] == [
+        *(False, False),
+        *(True, True, True),
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "memreact", "_a-b.C9", "x" * 32])
+def test_a_group_is_named(name: str) -> None:
+    assert taken(("control", "group"), name) == name
+
+
+@pytest.mark.parametrize("name", ["x" * 33, "a b", "/etc/passwd", "a:b", "a\n", "$(id)", "é", 7])
+def test_what_cannot_be_the_name_of_a_group_is_refused(name: object) -> None:
+    refused(("control", "group"), name)
 
 
 @pytest.mark.parametrize("table", Config.__struct_fields__)
@@ -300,6 +324,12 @@ configs = st.builds(
         Pressure, system_psi_percent_limit=percents, resume=st.sampled_from(["quiet", None])
     ),
     reclaim=st.builds(Reclaim, beside_others=maybe_bool),
+    control=st.builds(
+        Control,
+        vsock=maybe_bool,
+        ttrpc_port=st.none() | st.integers(1, 9),
+        group=st.sampled_from([None, "", "adm"]),
+    ),
     log=st.builds(Log, decisions=st.none() | st.integers(16, 1_000_000)),
 )
 
