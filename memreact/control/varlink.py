@@ -143,6 +143,11 @@ class VarlinkProtocol(asyncio.Protocol):
         """Whether a call is being answered."""
         return self._stream is not None or self._answering is not None
 
+    @property
+    def _gone(self) -> bool:
+        """Whether nothing more is heard or said, ended from here or by whoever let them in."""
+        return self._closed or self._transport.is_closing()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._loop = asyncio.get_running_loop()
@@ -199,7 +204,7 @@ class VarlinkProtocol(asyncio.Protocol):
 
     def _one_call(self) -> None:
         self._next_call = None
-        if self._closed or self.busy or not self._writable:
+        if self._gone or self.busy or not self._writable:
             return
         end = self._input.find(_NUL, self._searched)
         if max(end, 0) > self._limit or (end < 0 and len(self._input) > self._limit):
@@ -299,7 +304,7 @@ class VarlinkProtocol(asyncio.Protocol):
     def _items(self) -> None:
         self._next_items = None
         for _ in range(_ITEMS_AT_ONCE):
-            if self._stream is None or self._closed or not self._writable:
+            if self._stream is None or self._gone or not self._writable:
                 return
             item = self._stream.take()
             if item is None:
@@ -316,7 +321,7 @@ class VarlinkProtocol(asyncio.Protocol):
             self._write(Reply(parameters=_json(error.error), error=str(error)))
 
     def _write(self, reply: Reply) -> None:
-        if self._closed:
+        if self._gone:
             return
         data = msgspec.json.encode(reply)
         if len(data) > ANSWER_BYTES_MAX:

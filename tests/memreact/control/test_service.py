@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memreact.actions import Because
 from memreact.control.audit import Audit
@@ -26,6 +28,7 @@ from memreact_schemas import doctor
 from memreact_schemas.config import DEFAULTS, U64_MAX, Config
 from memreact_schemas.control import METHODS, tables_from_wire
 from memreact_schemas.status import CgroupStatus, Counters, DecisionRow, NextEviction, Status
+from tests.conftest import LOOPS
 from tests.memreact.control.wire import Client, call, serve, settled
 
 HOST = Peer("host", may_read=True, may_write=True)
@@ -504,3 +507,57 @@ async def test_every_method_answers_as_its_struct_says(daemon: Daemon, method: s
     assert answer is not None
     assert "error" not in answer
     msgspec.convert(answer["parameters"], METHODS[method].answer)
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**70), 2**70),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.sampled_from(["", "/a", "auto", "9", "memcg.swap", "memcg.cgroup[/a]", "é", "a\nb"]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["path", "numa", "memcg", "swap", "x"]), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+NAMES = sorted({name for method in METHODS.values() for name in method.call.__struct_fields__})
+
+
+@st.composite
+def anything_asked(draw: st.DrawFn) -> bytes:
+    """A call of any method, with parameters that may be right."""
+    method = draw(st.sampled_from(list(METHODS)))
+    parameters = dict(PARAMETERS.get(method, {}))
+    parameters |= draw(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=2))
+    return call(f"{IO}.{method}", parameters)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@given(calls=st.lists(anything_asked(), min_size=1, max_size=5))
+def test_anything_that_is_asked_is_answered_and_the_settings_stay_whole(
+    loop: str, calls: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async def main(daemon: Daemon) -> None:
+        async with daemon.serve() as client:
+            await client.send(b"".join(calls))
+            for _ in calls:
+                answer = await client.message()
+                assert answer is not None
+                revision = answer["parameters"].get("revision", daemon.store.settings.revision)
+                assert revision <= daemon.store.settings.revision
+            told = await client.ask(f"{IO}.GetSettings")
+        whole = msgspec.convert(tables_from_wire(told["settings"]), Config)
+        assert whole == daemon.store.settings.config
+        in_force = [settings.revision for settings in daemon.applied]
+        assert in_force == list(range(2, 2 + len(in_force)))
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        folder = os.fspath(tmp_path_factory.mktemp("run"))
+        runner.run(_with_daemon(folder, main))
+
+
+async def _with_daemon(folder: str, main: Callable[[Daemon], Awaitable[None]]) -> None:
+    await main(Daemon(folder))

@@ -470,6 +470,41 @@ async def test_calls_after_a_stream_wait_within_their_limit() -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_was_asked_by_one_who_may_not_any_more_is_not_done() -> None:
+    served = Served()
+    async with serve(served.protocol) as client:
+        say = served.echo.answer
+
+        def say_and_show_out(method: str, call: Struct, peer: Peer) -> Answer:
+            served.protocol._loop.call_soon(served.protocol._transport.close)
+            return say(method, call, peer)
+
+        served.echo.answer = say_and_show_out  # type: ignore[method-assign]
+        await client.send(call("io.test.Set", {"text": "a"}) + call("io.test.Set", {"text": "b"}))
+        assert await client.message() == {"parameters": {"text": "a"}}
+        assert await client.message() is None
+    assert served.echo.heard == ["Set"]
+
+
+@pytest.mark.asyncio
+async def test_a_stream_of_one_who_was_shown_out_ends() -> None:
+    served = Served()
+    async with serve(served.protocol) as client:
+        numbers = await _watch(served, client)
+        numbers.items.extend(Counted(number, "x" * 1000) for number in range(5000))
+        numbers.wake()
+        await settled()
+        served.protocol._transport.close()
+        numbers.wake()
+        await settled()
+        taken = numbers.taken
+        while await client.some():
+            pass
+        assert numbers.closed
+    assert taken == numbers.taken < 5000
+
+
+@pytest.mark.asyncio
 async def test_a_bug_in_a_method_is_not_hidden() -> None:
     served = Served()
     wrong: asyncio.Queue[BaseException] = asyncio.Queue()

@@ -86,7 +86,8 @@ async def serve(protocol: asyncio.Protocol) -> AsyncIterator[Client]:
     transport, _ = await loop.connect_accepted_socket(lambda: protocol, as_unix(ours))
     with theirs:
         yield Client(theirs)
-    transport.abort()
+    if not transport.is_closing():
+        transport.abort()
     await settled()
     assert wrong == []
 
