@@ -16,6 +16,8 @@ __all__ = [
     "parse_size",
     "read_anon_folio_bytes",
     "read_file_folio_bytes",
+    "read_huge_folio_bytes",
+    "read_small_anon_folio_bytes",
 ]
 
 _CHOSEN = re.compile(r"\[([a-z_]+)\]")
@@ -74,6 +76,34 @@ def read_anon_folio_bytes(layout: Layout) -> int:
     return max(sizes)
 
 
+def read_small_anon_folio_bytes(layout: Layout) -> int:
+    """The largest folio below a huge page that swappable memory may be given; at least a page.
+
+    No counter tells whether a memcg has some, other than huge pages, so they count wherever they
+    are allowed.
+
+    Raises:
+        MalformedReading: A switch shows no choice.
+
+    Source: Documentation/admin-guide/mm/transhuge.rst
+    """
+    huge = _read_pmd_size(layout)
+    sizes = [page_size()]
+    for switch in ("enabled", "shmem_enabled"):
+        general = _read_choice(layout, switch)
+        sizes += [
+            size
+            for size, choice in _read_size_choices(layout, switch)
+            if size < huge and (general if choice == "inherit" else choice) not in _SHMEM_SMALL
+        ]
+    return max(sizes)
+
+
+def read_huge_folio_bytes(layout: Layout) -> int:
+    """A huge page; the page size without them."""
+    return _read_pmd_size(layout)
+
+
 def read_file_folio_bytes(layout: Layout) -> int:
     """The largest folio of the page cache: a huge page where a mounted file system makes them.
 
@@ -119,8 +149,8 @@ def _read_pmd_size(layout: Layout) -> int:
         return page_size()
 
 
-def _read_size_choices(layout: Layout) -> list[tuple[int, str]]:
-    """Every size below the directory (Linux 6.8) with its own switch."""
+def _read_size_choices(layout: Layout, switch: str = "enabled") -> list[tuple[int, str]]:
+    """Every size below the directory (Linux 6.8; for shared memory 6.11) with its own switch."""
     try:
         names = os.listdir(layout.sys("kernel/mm/transparent_hugepage"))
     except OSError:
@@ -128,7 +158,7 @@ def _read_size_choices(layout: Layout) -> list[tuple[int, str]]:
     found = []
     for name in names:
         size = _SIZE_DIRECTORY.fullmatch(name)
-        choice = _read_choice(layout, f"{name}/enabled") if size else None
+        choice = _read_choice(layout, f"{name}/{switch}") if size else None
         if size and choice:
             found.append((int(size[1]) * 1024, choice))
     return found

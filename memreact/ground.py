@@ -7,7 +7,11 @@ from typing import Literal
 
 from kernelio import mglru
 from kernelio.errors import KernelioError
-from kernelio.folio import read_anon_folio_bytes, read_file_folio_bytes
+from kernelio.folio import (
+    read_file_folio_bytes,
+    read_huge_folio_bytes,
+    read_small_anon_folio_bytes,
+)
 from kernelio.layout import Layout
 from memreact.actuator.worker import Ground
 from memreact.capabilities import Capabilities, anon_alone, reclaim_takes_swappiness
@@ -92,7 +96,10 @@ def break_ground(layout: Layout, own_path: str, guest: CapabilitiesRead) -> Grou
 
 def _folios(layout: Layout, page_bytes: int) -> Folios:
     try:
-        file_bytes, anon_bytes = read_file_folio_bytes(layout), read_anon_folio_bytes(layout)
+        return Folios(
+            read_file_folio_bytes(layout),
+            read_small_anon_folio_bytes(layout),
+            read_huge_folio_bytes(layout),
+        )
     except KernelioError:
         return Folios(page_bytes, page_bytes, page_bytes)
-    return Folios(file_bytes, min(anon_bytes, file_bytes), anon_bytes)

@@ -141,9 +141,10 @@ def batch_ended(state: State, event: BatchEnded, rules: Rules, now: Instant) -> 
     turn = state.turn
     if turn is None or turn.eviction is None or not isinstance(turn.doing, Evict | Reclaim):
         return nothing(state)
-    if event.path != turn.doing.path:
+    if event.path != turn.doing.path or state.guest is None:
         return nothing(state)
-    eviction = replace(accounted(turn.eviction, event, turn.doing), fresh=True)
+    after = accounted(turn.eviction, event, turn.doing, state.guest.page_bytes)
+    eviction = replace(after, fresh=True)
     state = with_turn(state, replace(turn, doing=None, eviction=eviction))
     if event.after is None:
         return end_eviction(state, _gone(event.detail))

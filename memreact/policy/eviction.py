@@ -14,7 +14,7 @@ from dataclasses import replace
 from memreact.actions import Because, Evict, Reclaim
 from memreact.events import BatchEnded, CapabilitiesRead, Inspection, Instant
 from memreact.policy.plan import LEAST_PAGES, RECLAIM_SEQ
-from memreact.policy.protection import reclaimable_bytes
+from memreact.policy.protection import overshoot_bytes, reclaimable_bytes
 from memreact.policy.state import Candidate, Eviction
 from memreact.policy.swappiness import (
     ANON_FIRST,
@@ -87,8 +87,13 @@ def next_write(
     return _write(eviction.candidate, share, min(pages, most), page_bytes)
 
 
-def accounted(eviction: Eviction, event: BatchEnded, write: Evict | Reclaim) -> Eviction:
+def accounted(
+    eviction: Eviction, event: BatchEnded, write: Evict | Reclaim, page_bytes: int
+) -> Eviction:
     """The eviction after a write: what it took of each kind, and whether the kernel found no more.
+
+    The counter holds what others evict too, in the memcg and below it: no more counts than the
+    write can have taken.
 
     The kernel stops by itself when the generations are gone or a batch finds nothing; a write that
     was broken off says nothing about that.
@@ -96,11 +101,13 @@ def accounted(eviction: Eviction, event: BatchEnded, write: Evict | Reclaim) -> 
     after, before = event.after, eviction.last
     if after is None or before is None:
         return eviction
-    got = max(0, after.evicted_total_pages - before.evicted_total_pages)
+    most = write.pages + overshoot_bytes(before, page_bytes) // page_bytes
+    got = min(most, max(0, after.evicted_total_pages - before.evicted_total_pages))
     anon, file = _split(got, before, after, write)
     took = replace(
         eviction,
         last=after,
+        evicted_pages=eviction.evicted_pages + got,
         anon_left=max(0, eviction.anon_left - anon),
         file_left=max(0, eviction.file_left - file),
     )
@@ -195,7 +202,7 @@ def _pages(
     if left <= 0:
         return _took_all(eviction)
     most = BATCH_BYTES if eviction.candidate.seq != RECLAIM_SEQ else RECLAIM_BATCH_BYTES
-    spare, guard = reclaimable_bytes(saw, rules, anon=anon)
+    spare, guard = reclaimable_bytes(saw, rules, page_bytes, anon=anon)
     if spare is None or guard is None:
         return min(left, most // page_bytes)
     if spare < min(LEAST_PAGES, left) * page_bytes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from memreact.events import Guard, Inspection
 from memreact.rules import MemcgRules
 
-__all__ = ["floor_bytes", "reclaimable_bytes"]
+__all__ = ["floor_bytes", "overshoot_bytes", "reclaimable_bytes"]
 
-# The kernel isolates at least this many folios before it looks at what it was asked for.
-BATCH_FOLIOS = 64
+# The kernel isolates folios until they are this many pages, and only then looks at what it was
+# asked for: MIN_LRU_BATCH and scan_folios() in mm/vmscan.c.
+_BATCH_PAGES = 64
 
 
 def floor_bytes(rules: MemcgRules, limit_bytes: int | None) -> int:
@@ -17,8 +18,14 @@ def floor_bytes(rules: MemcgRules, limit_bytes: int | None) -> int:
     return max(rules.floor_bytes, share)
 
 
+def overshoot_bytes(saw: Inspection, page_bytes: int, *, anon: bool = True) -> int:
+    """How much more than it was asked for a write may take: a batch, whose last folio is large."""
+    largest = max(saw.folio_bytes, saw.anon_folio_bytes) if anon else saw.folio_bytes
+    return (_BATCH_PAGES - 1) * page_bytes + largest
+
+
 def reclaimable_bytes(
-    saw: Inspection, rules: MemcgRules, *, anon: bool = True
+    saw: Inspection, rules: MemcgRules, page_bytes: int, *, anon: bool = True
 ) -> tuple[int | None, Guard | None]:
     """Bytes that may be asked for, and the guard that sets the bound; None where none does.
 
@@ -27,10 +34,10 @@ def reclaimable_bytes(
     Args:
         saw: The memcg.
         rules: What holds for it.
+        page_bytes: Of one page.
         anon: Whether anonymous folios may be taken, which can be larger than those of files.
     """
-    largest = max(saw.folio_bytes, saw.anon_folio_bytes) if anon else saw.folio_bytes
-    overshoot = BATCH_FOLIOS * largest
+    overshoot = overshoot_bytes(saw, page_bytes, anon=anon)
     floor = floor_bytes(rules, saw.limit_bytes)
     least: tuple[int | None, Guard | None] = (None, None)
     for at, guard in enumerate(saw.guards):

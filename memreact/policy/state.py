@@ -115,6 +115,7 @@ class Eviction:
         last: What it looked like last.
         fresh: Whether `last` is recent enough to write on.
         allowed_pages: How much may go, by what earlier turns taught.
+        evicted_pages: What our writes took.
         anon_left: Cold anonymous pages that are still there, as far as we know.
         file_left: The same for file pages.
         stuck_pages: Cold pages that the kernel was asked for and did not give.
@@ -130,6 +131,7 @@ class Eviction:
     last: Inspection | None = None
     fresh: bool = False
     allowed_pages: int = 0
+    evicted_pages: int = 0
     anon_left: int = 0
     file_left: int = 0
     stuck_pages: int = 0
@@ -142,13 +144,6 @@ class Eviction:
     def key(self) -> Key:
         """The memcg and the node."""
         return self.candidate.path, self.candidate.node
-
-    @property
-    def evicted_pages(self) -> int:
-        """What the kernel counted as evicted since the first reading."""
-        if self.first is None or self.last is None:
-            return 0
-        return max(0, self.last.evicted_total_pages - self.first.evicted_total_pages)
 
 
 @dataclass(frozen=True, slots=True)

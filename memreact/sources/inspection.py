@@ -16,7 +16,13 @@ __all__ = ["Folios", "inspect"]
 
 
 class Folios(NamedTuple):
-    """The largest folios of this guest, bytes: they set how far a batch overshoots."""
+    """The largest folios of this guest, bytes: they set how far a batch overshoots.
+
+    Args:
+        file_bytes: Of the page cache.
+        anon_bytes: Of what needs swap to go, but for huge pages.
+        huge_bytes: A huge page, which counts where a memcg has some.
+    """
 
     file_bytes: int
     anon_bytes: int

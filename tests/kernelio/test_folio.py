@@ -13,6 +13,8 @@ from kernelio.folio import (
     parse_size,
     read_anon_folio_bytes,
     read_file_folio_bytes,
+    read_huge_folio_bytes,
+    read_small_anon_folio_bytes,
 )
 from kernelio.layout import Layout
 from kernelio.meminfo import page_size
@@ -71,6 +73,25 @@ def test_the_largest_allowed_size_counts(guest: FakeGuest) -> None:
     _has_size(guest, 64, "always")
     _has_size(guest, 4096, "madvise")
     assert read_anon_folio_bytes(guest.layout) == 4096 * 1024
+
+
+def test_folios_below_a_huge_page_are_told_apart_from_it(guest: FakeGuest) -> None:
+    _has_huge_pages(guest, "always")
+    _has_size(guest, 2048, "inherit")
+    assert read_small_anon_folio_bytes(guest.layout) == page_size()
+    _has_size(guest, 64, "inherit")
+    _has_size(guest, 128, "never")
+    assert read_small_anon_folio_bytes(guest.layout) == 64 * 1024
+    guest.shows(f"{_THP}/hugepages-256kB/shmem_enabled", "always inherit [advise] never\n")
+    guest.shows(f"{_THP}/hugepages-512kB/shmem_enabled", "always [inherit] advise never\n")
+    assert read_small_anon_folio_bytes(guest.layout) == 256 * 1024
+    assert read_huge_folio_bytes(guest.layout) == _HUGE
+
+
+def test_an_inherited_never_is_a_never(guest: FakeGuest) -> None:
+    _has_huge_pages(guest, "never")
+    _has_size(guest, 64, "inherit")
+    assert read_small_anon_folio_bytes(guest.layout) == page_size()
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs", "nfs4", "erofs"])

@@ -167,6 +167,21 @@ def test_lru_gen_is_opened_only_to_be_used(guest: FakeGuest, can: Capabilities) 
     assert break_ground(guest.layout, "/own", seen).lru_gen is None
 
 
+def test_folios_of_a_size_between_count_though_files_are_in_pages(
+    guest: FakeGuest, can: Capabilities
+) -> None:
+    thp = "/sys/kernel/mm/transparent_hugepage"
+    guest.shows(f"{thp}/enabled", "[always] madvise never\n")
+    guest.shows(f"{thp}/shmem_enabled", "always within_size advise [never] deny force\n")
+    guest.shows(f"{thp}/hpage_pmd_size", "2097152\n")
+    guest.shows(f"{thp}/hugepages-64kB/enabled", "[always] inherit madvise never\n")
+    guest.shows("/proc/self/mounts", "/dev/vda / ext4 rw 0 0\n")
+    ground = break_ground(
+        guest.layout, "/own", msgspec.structs.replace(read(can), evicts="nothing")
+    )
+    assert ground.folios == (can.page_size, 64 << 10, 2 << 20)
+
+
 def test_folios_are_pages_where_nothing_else_is_known(guest: FakeGuest, can: Capabilities) -> None:
     ground = break_ground(
         guest.layout, "/own", msgspec.structs.replace(read(can), evicts="nothing")

@@ -118,7 +118,7 @@ class Watched:
         asked_bytes = write.pages * guest.page_bytes
         assert 0 < asked_bytes <= MOST_BYTES
         anon = write.swappiness != 0
-        spare, _ = reclaimable_bytes(saw, mine, anon=anon)
+        spare, _ = reclaimable_bytes(saw, mine, guest.page_bytes, anon=anon)
         assert spare is None or asked_bytes <= spare, "protection is a promise"
         self._check_kept(saw, mine.floor_bytes, asked_bytes, anon=anon)
         view = state.memcgs[write.path].view
@@ -131,7 +131,7 @@ class Watched:
         """The promise once more, in its own words."""
         guards = saw.guards  # type: ignore[attr-defined]
         largest = max(saw.folio_bytes, saw.anon_folio_bytes if anon else 0)  # type: ignore[attr-defined]
-        overshoot = 64 * largest
+        overshoot = 63 * 4096 + largest
         for at, guard in enumerate(guards):
             kept = max(guard.protected_bytes, floor if at == 0 else 0)
             assert not kept or guard.current_bytes - asked_bytes - overshoot >= kept

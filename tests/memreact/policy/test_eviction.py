@@ -64,7 +64,7 @@ def ended(made: Eviction, wrote: Evict, got: int, **saw: Any) -> Eviction:  # no
     total = made.last.evicted_total_pages + got
     after = inspection(**{"evicted_total_pages": total, **ROOM, **saw})
     event = BatchEnded("/shop", 0, wrote.pages, "done", after)
-    return accounted(made, event, wrote)
+    return accounted(made, event, wrote, PAGE)
 
 
 def test_a_write_names_the_memcg_its_generation_and_at_most_64_mib() -> None:
@@ -136,6 +136,18 @@ def test_shared_memory_that_went_counts_as_what_needs_swap() -> None:
     assert (after.anon_left, after.file_left) == (800, 1_200)
 
 
+def test_what_others_evict_below_the_memcg_is_not_counted_as_ours() -> None:
+    made = eviction(0, 40_000)
+    after = ended(made, write(made), 1_000_000)
+    assert (after.evicted_pages, after.file_left) == (16_384 + 64, 40_000 - 16_384 - 64)
+
+
+def test_what_went_between_two_writes_is_not_counted_as_ours() -> None:
+    made = eviction(0, 40_000)
+    looked = replace(made, last=inspection(evicted_total_pages=30_000))
+    assert ended(looked, write(looked), 16_384).evicted_pages == 16_384
+
+
 def test_a_counter_that_began_anew_counts_as_nothing_evicted() -> None:
     made = eviction(0, 2_000, inspection(evicted_total_pages=10**6))
     after = ended(made, write(made), -(10**6))
@@ -187,7 +199,7 @@ def test_a_write_that_was_broken_off_says_nothing_about_the_rest() -> None:
     made = eviction(file=40_000)
     wrote = write(made)
     event = BatchEnded("/shop", 0, wrote.pages, "broken_off", inspection(evicted_total_pages=64))
-    after = accounted(made, event, wrote)
+    after = accounted(made, event, wrote, PAGE)
     assert (after.stuck_pages, after.file_left) == (0, 39_936)
 
 
@@ -301,7 +313,7 @@ def asked(made: Eviction, wrote: Reclaim, got: int, **event: Any) -> Eviction:  
     assert made.last is not None
     total = made.last.evicted_total_pages + got
     after = replace_saw(made.last, evicted_total_pages=total)
-    return accounted(made, BatchEnded("/shop", 0, wrote.pages, "done", after, **event), wrote)
+    return accounted(made, BatchEnded("/shop", 0, wrote.pages, "done", after, **event), wrote, PAGE)
 
 
 def replace_saw(saw: Inspection, **fields: Any) -> Inspection:  # noqa: ANN401
