@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kernelio.cgroup import walk
 from kernelio.errors import Refused
 from kernelio.inotify import IN_Q_OVERFLOW, Inotify, Watched
 from memreact.events import MemcgAppeared, MemcgChanged, MemcgGone
@@ -205,7 +208,7 @@ def test_hundreds_in_a_burst_are_all_seen(guest: FakeGuest, tree: CgroupTree) ->
 def test_one_read_of_a_burst_is_bounded(guest: FakeGuest, tree: CgroupTree) -> None:
     tree.scan()
     for number in range(1500):
-        os.mkdir(f"{guest.layout.cgroup_root}/{number}")
+        makes(guest, f"/{number}")
     first = tree.read()
     assert 0 < len(first) < 1500
     while more := tree.read():
@@ -237,11 +240,135 @@ def test_without_watches_left_it_lives_on_and_counts_what_it_cannot_watch(
         makes(guest, f"/{number}")
     inotify.watches_left = 5
     assert believed(tree.scan()) == real(guest)
-    assert tree.unwatched == 4
+    assert tree.unwatched == 2
     makes(guest, "/later")
     assert [event.path for event in tree.read()] == ["/later"]
     removes(guest, "/later")
     assert [event.path for event in tree.read()] == ["/later"]
+
+
+def surveyed(guest: FakeGuest) -> list[tuple[str, int]]:
+    return list(walk(guest.layout))
+
+
+def test_a_survey_fills_the_holes_that_missing_watches_leave(
+    guest: FakeGuest, tree: CgroupTree, inotify: OddInotify
+) -> None:
+    for number in range(4):
+        makes(guest, f"/{number}")
+    inotify.watches_left = 5
+    known = believed(tree.scan())
+    [blind, *_] = tree._blind
+    makes(guest, f"{blind}/below")
+    becomes(guest, blind, populated=False, frozen=False)
+    assert tree.read() == []
+    events = tree.check(surveyed(guest))
+    assert MemcgChanged(blind, populated=False, frozen=False) in events
+    assert believed(events, known) == real(guest)
+    removes(guest, f"{blind}/below")
+    assert tree.read() == []
+    assert believed(tree.check(surveyed(guest)), known) == real(guest)
+    assert tree.check(surveyed(guest)) == []
+
+
+def test_a_survey_that_is_older_than_what_was_told_since_changes_nothing(
+    guest: FakeGuest, tree: CgroupTree
+) -> None:
+    makes(guest, "/goes/below")
+    known = believed(tree.scan())
+    old = surveyed(guest)
+    removes(guest, "/goes")
+    makes(guest, "/comes/below")
+    believed(all_of(tree), known)
+    assert tree.check(old) == []
+    assert known == real(guest)
+
+
+def test_one_made_again_unseen_is_met_when_a_survey_shows_its_inode(
+    guest: FakeGuest, tree: CgroupTree, inotify: OddInotify
+) -> None:
+    makes(guest, "/a")
+    inotify.watches_left = 0
+    known = believed(tree.scan())
+    os.rename(guest.layout.memcg_dir("/a"), guest.path("/elsewhere"))
+    makes(guest, "/a")
+    assert believed(tree.check(surveyed(guest)), known) == real(guest)
+
+
+def test_a_memory_controller_that_comes_later_and_goes_again(
+    guest: FakeGuest, tree: CgroupTree
+) -> None:
+    os.makedirs(guest.layout.memcg_dir("/a/b"))
+    known = believed(tree.scan())
+    assert known.keys() == {"/"}
+    makes(guest, "/a/b")
+    assert believed(tree.check(surveyed(guest)), known) == real(guest)
+    for path in ("/a/b", "/a"):
+        os.unlink(f"{guest.layout.memcg_dir(path)}/memory.current")
+    assert believed(tree.check(surveyed(guest)), known).keys() == {"/"}
+
+
+@contextmanager
+def no_fds_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_cannot_be_read_for_a_moment_is_not_gone(guest: FakeGuest, tree: CgroupTree) -> None:
+    makes(guest, "/a/b/c", populated=False)
+    known = believed(tree.scan())
+    with no_fds_left():
+        assert tree.scan() == []
+        assert tree.check([("/", known["/"])]) == []
+    makes(guest, "/d")
+    assert believed(tree.scan(), known) == real(guest)
+
+
+def test_a_long_chain_is_forgotten_at_once(
+    guest: FakeGuest, tree: CgroupTree, inotify: OddInotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernelio.cgroup.DEPTH_MAX", 1500)
+    monkeypatch.setattr("kernelio.cgroup._PATH_SIZE_MAX", 4000)
+    chain = ["/d" * depth for depth in range(1, 1401)]
+    for path in chain:
+        os.mkdir(guest.layout.memcg_dir(path))
+        guest.shows(f"/sys/fs/cgroup{path}/memory.current", "0\n")
+    assert len(tree.scan()) == 1401
+    for path in reversed(chain):  # rmtree would nest as many calls
+        os.unlink(f"{guest.layout.memcg_dir(path)}/memory.current")
+        os.rmdir(guest.layout.memcg_dir(path))
+    inotify.overflows = True
+    assert len(tree.read()) == 1400
+    assert tree._known.keys() == tree.names.keys() == {"/"}
+
+
+def test_too_many_and_too_deep_ones_are_counted_and_left_out(
+    guest: FakeGuest, tree: CgroupTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernelio.cgroup.MEMCGS_MAX", 4)
+    for path in ("/0", "/1", "/a/0", "/a/1", "/a/2"):
+        makes(guest, path)
+    known = believed(tree.scan())
+    assert known.keys() == {"/", "/0", "/1", "/a"}
+    assert tree.left_out == 3
+    assert tree.check(surveyed(guest)) == []
+    removes(guest, "/0")
+    believed(all_of(tree), known)
+    makes(guest, "/b")
+    assert believed(tree.read(), known).keys() == {"/", "/1", "/a", "/b"}
+
+
+def test_names_are_held_once(guest: FakeGuest, tree: CgroupTree) -> None:
+    makes(guest, "/a/b")
+    [event] = [event for event in tree.scan() if event.path == "/a/b"]
+    assert tree.names["/a/b"] is event.path
+    removes(guest, "/a")
+    all_of(tree)
+    assert tree.names.keys() == {"/"}
 
 
 def test_a_cgroup_whose_state_cannot_be_understood_is_taken_for_populated(
