@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from memreact.actions import Age, AgeTarget, Because, Decision
 from memreact.events import AgeResult, AgingEnded, Instant
-from memreact.policy.closing import rules_of
+from memreact.policy.closing import oom_near, rules_of
 from memreact.policy.plan import forbidden
 from memreact.policy.pressure import BURST_WINDOW_US
 from memreact.policy.state import Memcg, State, Step, Turn, nothing, sampled, with_turn
@@ -34,7 +34,10 @@ def _may_still(state: State, target: AgeTarget, rules: Rules, now: Instant) -> b
     memcg, guest = state.memcgs.get(target.path), state.guest
     if memcg is None or memcg.inode != target.inode or guest is None:
         return False
-    return forbidden(memcg, rules_of(target, rules), guest.own_path, now) is None
+    mine = rules_of(target, rules)
+    if oom_near(state, target.path, mine.period_us, now):
+        return False
+    return forbidden(memcg, mine, guest.own_path, now) is None
 
 
 def aging_ended(state: State, event: AgingEnded, rules: Rules, now: Instant) -> Step:

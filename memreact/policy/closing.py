@@ -7,6 +7,7 @@ from dataclasses import replace
 from memreact.actions import Action, AgeTarget, Because, Decision, Disarm
 from memreact.events import Instant
 from memreact.policy import refault
+from memreact.policy.plan import is_within
 from memreact.policy.state import (
     Candidate,
     Eviction,
@@ -21,7 +22,17 @@ from memreact.policy.state import (
 )
 from memreact.rules import MemcgRules, Rules, rules_for
 
-__all__ = ["dropped", "end_eviction", "rules_of", "stay_away", "without_aging"]
+__all__ = [
+    "dropped",
+    "end_eviction",
+    "oom_heard",
+    "oom_near",
+    "rules_of",
+    "stay_away",
+    "without_aging",
+]
+
+_OOM_FORGOTTEN_US = 86_400_000_000
 
 
 def rules_of(subject: Candidate | AgeTarget, rules: Rules) -> MemcgRules:
@@ -55,6 +66,17 @@ def stay_away(state: State, path: str, rules: Rules, now: Instant) -> State:
     nodes = [node.node for node in memcg.view.nodes] if memcg.view else []
     period_us = max(rules_for(rules, path, node).period_us for node in nodes or [0])
     return with_memcg(state, replace(memcg, away_until=Instant(now + period_us)))
+
+
+def oom_heard(state: State, path: str, now: Instant) -> State:
+    """Remember that a memcg at this path or below it ran out of memory; nobody says which."""
+    recent = {each: at for each, at in state.ooms.items() if now - at < _OOM_FORGOTTEN_US}
+    return replace(state, ooms={**recent, path: now})
+
+
+def oom_near(state: State, path: str, period_us: int, now: Instant) -> bool:
+    """Whether that may have been this memcg, within its last period."""
+    return any(is_within(path, top) and now - at < period_us for top, at in state.ooms.items())
 
 
 def dropped(turn: Turn, key: Key) -> Turn:

@@ -7,12 +7,13 @@ from dataclasses import replace
 from memreact.actions import Because, Decision, Evict, Inspect, Reclaim
 from memreact.events import BatchEnded, Inspected, Inspection, Instant
 from memreact.policy import refault
-from memreact.policy.closing import end_eviction, rules_of, stay_away
+from memreact.policy.closing import end_eviction, oom_near, rules_of, stay_away
 from memreact.policy.eviction import WRITE_ENDS_US, accounted, next_write, opened
-from memreact.policy.plan import forbidden
+from memreact.policy.plan import forbidden, is_within
 from memreact.policy.state import (
     Candidate,
     Eviction,
+    Memcg,
     State,
     Step,
     Turn,
@@ -117,18 +118,29 @@ def _opened(
     memcg, mine = state.memcgs.get(candidate.path), rules_of(candidate, rules)
     if memcg is None:
         return end_eviction(state, _gone(""))
-    if memcg.oom_total is not None and saw.oom_total > memcg.oom_total:
-        because = Because("after_oom", {"times": saw.oom_total - memcg.oom_total})
+    if times := _ooms(state, memcg, saw, mine, now):
+        because = Because("after_oom", {"times": times})
         state = with_memcg(state, replace(memcg, oom_total=saw.oom_total))
         return end_eviction(stay_away(state, candidate.path, rules, now), because)
-    appetite = refault.learn(memcg.appetite, saw.refault_total_pages, _judged_after(mine), now)
+    if _has_children(state, candidate.path):  # the counter holds their refaults too
+        appetite = refault.Appetite()
+    else:
+        after_us = mine.period_us // 2
+        appetite = refault.learn(memcg.appetite, saw.refault_total_pages, after_us, now)
     state = with_memcg(state, replace(memcg, appetite=appetite, oom_total=saw.oom_total))
     allowed = refault.allowance_pages(appetite, candidate.pages)
     return Step(_with_eviction(state, opened(candidate, allowed, saw, now)))
 
 
-def _judged_after(mine: MemcgRules) -> int:
-    return mine.period_us // 2
+def _ooms(state: State, memcg: Memcg, saw: Inspection, mine: MemcgRules, now: Instant) -> int:
+    """OOM kills since it was read last; before its first reading, those that may be recent."""
+    if memcg.oom_total is not None:
+        return max(0, saw.oom_total - memcg.oom_total)
+    return saw.oom_total if oom_near(state, memcg.path, mine.period_us, now) else 0
+
+
+def _has_children(state: State, path: str) -> bool:
+    return any(known != path and is_within(known, path) for known in state.memcgs)
 
 
 def _with_eviction(state: State, eviction: Eviction) -> State:

@@ -142,13 +142,12 @@ def _is_ours(path: str, own_path: str) -> bool:
 
 
 def _subjects(state: State, turn: Turn, survey: Surveyed, rules: Rules) -> Iterator[_Subject]:
-    stalls = own_stalls(survey.memcgs)
+    alive = _alive(state, survey)
+    stalls = own_stalls(alive)
     below = state.guest is not None and state.guest.evicts == "memory.reclaim"
     whole = (NodeView(0, ()),)
-    for view in survey.memcgs:
-        memcg = state.memcgs.get(view.path)
-        if memcg is None or memcg.inode != view.inode:
-            continue
+    for view in alive:
+        memcg = state.memcgs[view.path]
         if turn.within is not None and not is_within(view.path, turn.within):
             continue
         for node in whole if below or not view.nodes else view.nodes:
@@ -156,6 +155,12 @@ def _subjects(state: State, turn: Turn, survey: Surveyed, rules: Rules) -> Itera
             due = turn.within is not None or mine.period_us in turn.periods
             if due or view.path in turn.emptied:
                 yield _Subject(view, node, memcg, mine, stalls[view.path], due)
+
+
+def _alive(state: State, survey: Surveyed) -> tuple[MemcgView, ...]:
+    """Those that are still what the survey saw: the stall of one that went was accounted for."""
+    known = state.memcgs
+    return tuple(v for v in survey.memcgs if v.path in known and known[v.path].inode == v.inode)
 
 
 def _judge(
@@ -282,12 +287,11 @@ def with_baselines(state: State, turn: Turn, survey: Surveyed, rules: Rules, now
     It begins with the turn, and once more with the turn's last survey, so that what the turn itself
     cost a memcg is not held against it.
     """
-    stalls = own_stalls(survey.memcgs)
+    alive = _alive(state, survey)
+    stalls = own_stalls(alive)
     changed = {}
-    for view in survey.memcgs:
-        memcg = state.memcgs.get(view.path)
-        if memcg is None or memcg.inode != view.inode:
-            continue
+    for view in alive:
+        memcg = state.memcgs[view.path]
         seen = replace(memcg, view=view, viewed_at=now)
         begins = turn.stage == "close" or memcg.stall_at < turn.started_at
         if memcg.stall_us is None or (begins and _is_due(view, turn, rules)):

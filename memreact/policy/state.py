@@ -267,6 +267,7 @@ class State:
         turn_ended_at: When the last one ended.
         pause: Why nothing is done just now.
         hold: Who wants that nothing is done.
+        ooms: Where an OOM kill was heard of, and when: it hit a memcg there or below.
         samples: Pressure readings of the last window.
         stopping: Nothing new begins.
     """
@@ -282,6 +283,7 @@ class State:
     turn_ended_at: Instant = START
     pause: Pause | None = None
     hold: Hold | None = None
+    ooms: Mapping[str, Instant] = field(default_factory=lambda: MappingProxyType({}))
     samples: Samples = ()
     stopping: bool = False
 

@@ -35,7 +35,7 @@ from memreact.policy.asked import (
     release_asked,
     run_asked,
 )
-from memreact.policy.closing import stay_away
+from memreact.policy.closing import oom_heard, stay_away
 from memreact.policy.schedule import (
     due_periods,
     next_turns,
@@ -136,7 +136,7 @@ def _begin_what_is_due(state: State, now: Instant) -> Step:
 def _limit_hit(state: State, event: LimitHit, rules: Rules, now: Instant) -> Step:
     """memory.high or max at or below the memcg at work ends its eviction; an OOM ends all."""
     if event.oom:
-        state = stay_away(state, event.path, rules, now)
+        state = stay_away(oom_heard(state, event.path, now), event.path, rules, now)
         return pause(state, Because("oom", {"path": event.path}), rules, now)
     turn = state.turn
     if turn is None or turn.eviction is None or not (event.high or event.max):
@@ -150,7 +150,9 @@ def _limit_hit(state: State, event: LimitHit, rules: Rules, now: Instant) -> Ste
 
 def _appeared(state: State, event: MemcgAppeared) -> Step:
     known = state.memcgs.get(event.path)
-    if known is not None and known.inode == event.inode:
+    if known is not None and known.inode != event.inode:
+        state = _forgotten(state, event.path)
+    elif known is not None:
         marked = replace(known, populated=event.populated, frozen=event.frozen)
         return _frozen(with_memcg(state, marked), event.path, frozen=event.frozen)
     memcg = Memcg(event.path, event.inode, populated=event.populated, frozen=event.frozen)
@@ -175,9 +177,19 @@ def _frozen(state: State, path: str, *, frozen: bool) -> Step:
 
 
 def _gone(state: State, path: str) -> Step:
-    memcgs = {known: memcg for known, memcg in state.memcgs.items() if known != path}
-    state = replace(state, memcgs=memcgs, emptied=state.emptied - {path})
-    return _end_at_gone(state, path)
+    return _end_at_gone(_forgotten(state, path), path)
+
+
+def _forgotten(state: State, path: str) -> State:
+    """The state without a memcg, whose stall until its last reading is never its parent's own."""
+    memcgs = dict(state.memcgs)
+    gone, parent = memcgs.pop(path, None), memcgs.get(path.rpartition("/")[0] or "/")
+    ooms = {each: at for each, at in state.ooms.items() if each != path}
+    if gone and gone.view and parent and parent.stall_us:
+        memory, io = parent.stall_us
+        stall_us = memory + gone.view.memory_stall_us, io + gone.view.io_stall_us
+        memcgs[parent.path] = replace(parent, stall_us=stall_us)
+    return replace(state, memcgs=memcgs, emptied=state.emptied - {path}, ooms=ooms)
 
 
 def _end_at_gone(state: State, path: str) -> Step:

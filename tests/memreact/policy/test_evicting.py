@@ -8,7 +8,13 @@ import pytest
 
 from memreact.events import AnonAlone
 from memreact.rules import Rules
-from tests.memreact.policy.simulated_guest import BASE, PAGES_PER_MB, SECOND, SimulatedGuest
+from tests.memreact.policy.simulated_guest import (
+    BASE,
+    PAGES_PER_MB,
+    SECOND,
+    Memcg,
+    SimulatedGuest,
+)
 
 SWAP = Rules(base=replace(BASE, swap=True, swappiness_max=200))
 COLD_US = 1_800 * SECOND
@@ -36,3 +42,28 @@ def test_no_younger_anonymous_page_goes_whatever_file_pages_stand_beside_it(
         for at, pages in filled:
             assert pages.pages == 40 * PAGES_PER_MB or guest.now - at > COLD_US
     assert (shop.evicted > 0) == swaps
+
+
+def inner(*below: str) -> tuple[SimulatedGuest, Memcg]:
+    """A memcg with 100 MiB of cold file pages for each turn, whose counter tells of refaults."""
+    guest = SimulatedGuest()
+    shop = guest.add("/shop")
+    for path in below:
+        guest.add(path)
+    for _ in range(9):
+        guest.fill(shop, "file", 100)
+        shop.refaults += 20 * PAGES_PER_MB
+        guest.run_for(600 * SECOND)
+    return guest, shop
+
+
+def test_refaults_of_its_own_make_a_memcg_be_evicted_less() -> None:
+    guest, shop = inner()
+    assert "refaults" in guest.codes("/shop", "end")
+    assert shop.total("file") > 300 * PAGES_PER_MB
+
+
+def test_refaults_of_its_children_are_not_held_against_a_memcg() -> None:
+    guest, shop = inner("/shop/child")
+    assert "refaults" not in guest.codes("/shop", "end")
+    assert shop.total("file") == 300 * PAGES_PER_MB

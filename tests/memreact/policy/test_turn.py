@@ -798,3 +798,44 @@ def test_a_change_of_rules_is_told() -> None:
     guest = SimulatedGuest()
     guest.tell(RulesChanged(9))
     assert guest.decisions[-1][1].because.saw == {"revision": 9}
+
+
+# Stall of those that went
+
+
+def with_family() -> SimulatedGuest:
+    """A parent with cold pages and a child that stalls all its life; looked at already."""
+    guest = SimulatedGuest()
+    with_cold_file(guest, "/shop", 200)
+    guest.add("/shop/child")
+    guest.stall(100_000, 900 * SECOND, "/shop/child")
+    guest.run_for(1_700 * SECOND)
+    return guest
+
+
+def stalled(guest: SimulatedGuest) -> bool:
+    return "period_stall_over_limit" in guest.codes("/shop", "leave")
+
+
+def test_what_a_child_stalled_before_it_went_is_not_its_parents() -> None:
+    guest = with_family()
+    guest.remove("/shop/child")
+    guest.run_for(900 * SECOND)
+    assert not stalled(guest)
+    assert left_mb(guest.memcgs["/shop"]) == 0
+
+
+def test_a_child_that_is_made_again_has_gone_as_well() -> None:
+    guest = with_family()
+    before = guest.watched.state.memcgs["/shop"].stall_us
+    guest.add("/shop/child")
+    assert before == (0, 0)
+    assert guest.watched.state.memcgs["/shop"].stall_us == (90 * SECOND, 0)
+
+
+def test_what_a_parent_stalls_itself_counts_when_a_child_went() -> None:
+    guest = with_family()
+    guest.remove("/shop/child")
+    guest.stall(100_000, 600 * SECOND, "/shop")
+    guest.run_for(900 * SECOND)
+    assert stalled(guest)

@@ -194,6 +194,36 @@ def test_an_oom_that_is_seen_only_when_reading_keeps_away_as_well() -> None:
     assert left_mb(shop) > 900
 
 
+def test_one_that_ran_out_of_memory_before_we_ever_read_it_is_left_alone_too() -> None:
+    """The top level alone hears of the kill: nobody says whose it was."""
+    rules = Rules(base=replace(RULES.base, period_us=60 * SECOND))
+    guest = SimulatedGuest(rules)
+    guest.add("/system.slice")
+    big, victim = guest.add("/system.slice/big"), guest.add("/system.slice/victim")
+    guest.fill(big, "file", 400)
+    guest.fill(victim, "file", 300)
+    guest.run_until_write("/system.slice/big")
+    victim.oom += 1
+    oom_at = guest.now
+    guest.hit_limit("/system.slice", oom=1)
+    guest.run_for(50 * SECOND)
+    assert left_mb(victim) == 300
+    assert "after_oom" in guest.codes("/system.slice/victim")
+    aged = [a for at, a in guest.actions if isinstance(a, Age) and at >= oom_at]
+    assert not [t.path for a in aged for t in a.targets if t.path.startswith("/system.slice")]
+    assert left_mb(big) == 0
+    guest.run_for(240 * SECOND)
+    assert left_mb(victim) == 0
+
+
+def test_an_old_oom_of_one_that_we_never_read_is_no_reason() -> None:
+    guest, shop = cold_guest()
+    shop.oom = 3
+    guest.run_until_write("/shop")
+    guest.run_for(10 * SECOND)
+    assert left_mb(shop) == 0
+
+
 # The whole guest
 
 
