@@ -21,7 +21,7 @@ __all__ = ["AGENT", "HEALTH", "HOST", "Agent", "Caller", "Refusals", "call", "ca
 
 AGENT, HEALTH = "grpc.AgentService", "grpc.Health"
 HOST = Peer("host", may_read=True, may_write=True)
-PATIENCE_S = 15  # bounds a failure; nothing waits for it when all is well
+PATIENCE_S = 45  # bounds a failure; nothing waits for it when all is well
 
 
 @dataclass
