@@ -153,6 +153,39 @@ def test_after_an_overflow_all_that_is_armed_is_compared(
     ]
 
 
+def test_one_that_is_made_while_work_runs_is_heard_of_too(
+    guest: FakeGuest, limits: LimitWatch
+) -> None:
+    limits.arm("")
+    grows(guest, "/new")
+    assert limits.read() == []
+    grows(guest, "/new", oom_kill=1)
+    assert limits.read() == [LimitHit("/new", oom=1)]
+
+
+def test_one_that_ran_out_of_memory_before_it_was_met_is_heard_of(
+    guest: FakeGuest, limits: LimitWatch
+) -> None:
+    limits.arm("")
+    limits.arm("/a")
+    grows(guest, "/new", oom=2)
+    assert limits.read() == [LimitHit("/new", oom=2)]
+    limits.disarm("")
+    grows(guest, "/newer", oom=1)
+    grows(guest, "/new", oom=3)
+    assert limits.read() == []
+
+
+def test_one_that_was_made_in_an_overflow_is_met(
+    guest: FakeGuest, limits: LimitWatch, inotify: ForgetfulInotify
+) -> None:
+    grows(guest, "/c", oom=7)
+    limits.arm("")
+    grows(guest, "/new", oom=1)
+    inotify.overflows = True
+    assert limits.read() == [LimitHit("/new", oom=1)]
+
+
 def test_a_guest_without_cgroups_has_nothing_to_watch(guest: FakeGuest) -> None:
     limits = LimitWatch(guest.layout, Inotify())
     limits.arm("")
