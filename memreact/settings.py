@@ -181,11 +181,8 @@ def without_entries(config: Config, places: Collection[Place]) -> Config:
 
 
 def _origins(layers: Sequence[Layer]) -> dict[str, str]:
-    if not layers:
-        return {}
-    first, *others = layers
-    origins = dict(first.origins) or _origins_in(first)
-    for layer in others:
+    origins: dict[str, str] = dict(layers[0].origins) if layers else {}
+    for layer in layers[1:] if origins else layers:
         for place in layer.deleted:
             for key in keys_of_entry(place):
                 origins.pop(key, None)

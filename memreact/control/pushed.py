@@ -141,11 +141,9 @@ def decode(data: bytes, origin: str) -> tuple[Pushed, int]:
     return Pushed(config, frozenset(file.deleted), file.by), file.revision
 
 
-def _said_alone(value: object) -> dict[str, object]:
+def _said_alone(config: dict[str, dict[str, object]]) -> dict[str, object]:
     """Leave out the keys that say nothing, and the tables that hold no others."""
-    if not isinstance(value, dict):
-        return {}
-    tables = ((key, _said_in(each)) for key, each in value.items())
+    tables = ((key, _said_in(each)) for key, each in config.items())
     return {key: table for key, table in tables if table}
 
 
