@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 
 from memreact.actions import Decision
+from memreact.telemetry.line_writer import LineWriter
 
 __all__ = ["Journal", "line_of"]
 
+_STDERR = 2
 _PRIORITIES = {"error": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
 # How loud a verdict is: acted is info, a change of our standing is notice, chose not to is debug.
 _LOUD = {"turn": "info", "rules": "info", "pause": "notice", "resume": "notice", "forget": "notice"}
+_LOUD |= {"run": "info", "refuse": "notice"}
 
 
 class Journal:
@@ -21,7 +22,7 @@ class Journal:
     Args:
         level: The least important that is written.
         under_systemd: Whether lines begin with `<priority>`.
-        write: Where lines go.
+        write: Where lines go, if not to stderr; it neither waits nor fails.
     """
 
     def __init__(
@@ -33,15 +34,18 @@ class Journal:
     ) -> None:
         self.level = level
         self._prefix = under_systemd
-        self._write = write or sys.stderr.write
+        self._write = write or LineWriter(_STDERR, under_systemd=under_systemd).write
+
+    def at(self, level: str) -> Journal:
+        """A journal that writes to the same place, at a level of its own."""
+        return Journal(level, under_systemd=self._prefix, write=self._write)
 
     def say(self, level: str, what: str, /, **saw: object) -> None:
         """Write one line, if it is important enough."""
         if _PRIORITIES[level] > _PRIORITIES[self.level]:
             return
         line = " ".join([what, *(f"{key}={_quoted(value)}" for key, value in saw.items())])
-        with suppress(OSError):  # nobody listens: that is no reason to stop
-            self._write(f"<{_PRIORITIES[level]}>{line}\n" if self._prefix else f"{line}\n")
+        self._write(f"<{_PRIORITIES[level]}>{line}\n" if self._prefix else f"{line}\n")
 
     def tell(self, decision: Decision) -> None:
         """Write a decision with the figures behind it."""
