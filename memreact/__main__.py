@@ -99,9 +99,12 @@ def _put_back(_asked: argparse.Namespace) -> int:
     from kernelio.layout import Layout  # noqa: PLC0415
     from memreact.run_dir import RunDir  # noqa: PLC0415
 
-    for path in RunDir().put_back(Layout()):
+    restored, failed = RunDir().put_back(Layout())
+    for path in restored:
         print(f"put back {path}")  # noqa: T201
-    return _DONE
+    for error in failed:
+        print(f"memreact: {error}", file=sys.stderr)  # noqa: T201
+    return _COULD_NOT if failed else _DONE
 
 
 _COMMANDS = {

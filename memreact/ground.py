@@ -77,7 +77,10 @@ def switch_on(layout: Layout, run_dir: RunDir, journal: Journal) -> None:
         before = mglru.read_enabled(layout.lru_gen_enabled)
         if before & 1:
             return
-        run_dir.remember_switch(layout.lru_gen_enabled, f"{before:#06x}")
+        if not run_dir.remember_switch(layout.lru_gen_enabled, f"{before:#06x}"):
+            why = f"how it was cannot be recorded below {run_dir.path}"
+            journal.say("warning", "lru_gen_not_switched_on", error=why)
+            return
         mglru.write_enabled(layout.lru_gen_enabled, before | _ALL_PARTS)
     except KernelioError as error:
         journal.say("warning", "lru_gen_not_switched_on", error=error)

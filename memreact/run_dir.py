@@ -6,12 +6,13 @@ import errno
 import fcntl
 import os
 from contextlib import suppress
+from typing import NamedTuple
 
 from kernelio.errors import KernelioError
 from kernelio.files import write_bytes
 from kernelio.layout import Layout
 
-__all__ = ["PUSHED_BYTES_MAX", "RUN_DIR", "PushedFile", "RunDir"]
+__all__ = ["PUSHED_BYTES_MAX", "RUN_DIR", "PushedFile", "PutBack", "RunDir"]
 
 RUN_DIR = "/run/memreact"
 _LOCK = "lock"
@@ -19,6 +20,13 @@ _PHASE = "phase"
 _SWITCHED_ON = "switched-on"
 _PUSHED = "pushed"
 PUSHED_BYTES_MAX = 1 << 20  # as large as a settings file may be
+
+
+class PutBack(NamedTuple):
+    """The files that took their old value back, and why others did not."""
+
+    restored: list[str]
+    failed: list[KernelioError]
 
 
 class RunDir:
@@ -80,25 +88,40 @@ class RunDir:
         self._write(_PHASE, f"{drawn:.9f}\n")
         return drawn
 
-    def remember_switch(self, path: str, before: str) -> None:
-        """Record what a file held before we changed it, unless an earlier run did."""
-        known = self._read(_SWITCHED_ON) or ""
-        if not any(line.startswith(path + "\t") for line in known.splitlines()):
-            self._write(_SWITCHED_ON, f"{known}{path}\t{before}\n")
+    def remember_switch(self, path: str, before: str) -> bool:
+        """Record what a file held before we change it, unless an earlier run did.
 
-    def put_back(self, layout: Layout) -> list[str]:
-        """Restore what was switched on; returns the files that took their old value back."""
-        restored = []
+        Returns:
+            Whether it is recorded: else it could never be put back.
+        """
+        known = self._read(_SWITCHED_ON) or ""
+        if any(line.startswith(path + "\t") for line in known.splitlines()):
+            return True
+        return self._write(_SWITCHED_ON, f"{known}{path}\t{before}\n")
+
+    def put_back(self, layout: Layout) -> PutBack:
+        """Restore what was switched on; what cannot be restored now stays recorded."""
+        restored, failed, kept = [], [], ""
         for line in (self._read(_SWITCHED_ON) or "").splitlines():
             path, _, before = line.partition("\t")
             if path != layout.lru_gen_enabled:
                 continue  # never write to a file that we would not have switched
-            with suppress(KernelioError):
+            try:
                 write_bytes(path, before.encode())
                 restored.append(path)
+            except KernelioError as error:
+                if os.path.exists(path):  # else there is nothing any more to put back
+                    failed.append(error)
+                    kept += f"{line}\n"
+        self._keep_switched_on(kept)
+        return PutBack(restored, failed)
+
+    def _keep_switched_on(self, lines: str) -> None:
+        if lines:
+            self._write(_SWITCHED_ON, lines)
+            return
         with suppress(OSError):
             os.unlink(self._file(_SWITCHED_ON))
-        return restored
 
     @property
     def pushed(self) -> PushedFile:
@@ -115,13 +138,16 @@ class RunDir:
         except (OSError, UnicodeDecodeError):
             return None
 
-    def _write(self, name: str, text: str) -> None:
+    def _write(self, name: str, text: str) -> bool:
         # Renamed into place: a crash leaves the old text or the new, never half of one.
         fresh = self._file(name + ".new")
-        with suppress(OSError):
+        try:
             with open(fresh, "w", encoding="utf-8") as file:
                 file.write(text)
             os.replace(fresh, self._file(name))
+        except OSError:
+            return False
+        return True
 
 
 class PushedFile:

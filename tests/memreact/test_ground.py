@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import msgspec
@@ -142,8 +143,19 @@ def test_switching_on_is_told_and_remembered(guest: FakeGuest) -> None:
     assert guest.received(ENABLED).startswith(b"7")
     guest.shows(ENABLED, "0x0007\n")
     assert switched(guest, run_dir) == []
-    assert run_dir.put_back(guest.layout) == [guest.layout.lru_gen_enabled]
+    assert run_dir.put_back(guest.layout).restored == [guest.layout.lru_gen_enabled]
     assert guest.received(ENABLED).startswith(b"0x0002")
+    run_dir.release()
+
+
+def test_what_could_never_be_put_back_is_not_switched_on(guest: FakeGuest) -> None:
+    full_guest(guest, mglru="0x0002\n")
+    run_dir = RunDir(guest.path("/run/memreact"))
+    run_dir.take_lock()
+    os.symlink("/dev/full", guest.path("/run/memreact/switched-on.new"))
+    (line,) = switched(guest, run_dir)
+    assert line.startswith("lru_gen_not_switched_on error=")
+    assert guest.received(ENABLED) == b"0x0002\n"
     run_dir.release()
 
 

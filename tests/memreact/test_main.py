@@ -151,6 +151,11 @@ def test_put_back_says_what_it_restored_and_then_nothing(
     assert guest.received(ENABLED).startswith(b"0x0000")
     assert main(["put-back"]) == 0
     assert capsys.readouterr().out == ""
+    run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0000")
+    guest.loses(ENABLED)
+    os.makedirs(guest.path(ENABLED))  # takes nothing
+    assert main(["put-back"]) == 1
+    assert guest.layout.lru_gen_enabled in capsys.readouterr().err
 
 
 def test_doctor_answers_on_this_machine_whatever_it_lacks() -> None:

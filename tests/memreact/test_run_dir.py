@@ -65,8 +65,8 @@ def test_where_no_directory_can_be_made_we_are_alone_and_nothing_is_kept(guest: 
     assert run_dir.take_lock()
     assert not run_dir.locked
     assert 0 <= run_dir.phase() < 1
-    run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0000")
-    assert run_dir.put_back(guest.layout) == []
+    assert not run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0000")
+    assert run_dir.put_back(guest.layout).restored == []
 
 
 def test_the_phase_is_drawn_once_a_boot(run_dir: RunDir) -> None:
@@ -97,9 +97,9 @@ def test_a_phase_that_is_none_is_drawn_anew(run_dir: RunDir, text: str | bytes) 
 def test_a_switch_is_put_back_as_it_was_found_first(guest: FakeGuest, run_dir: RunDir) -> None:
     guest.shows(SWITCH, "0x0007")
     run_dir.take_lock()
-    run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0002")
-    run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0007")  # of a restart
-    assert run_dir.put_back(guest.layout) == [guest.layout.lru_gen_enabled]
+    assert run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0002")
+    assert run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0007")  # of a restart
+    assert run_dir.put_back(guest.layout).restored == [guest.layout.lru_gen_enabled]
     assert guest.received(SWITCH).startswith(b"0x0002")
 
 
@@ -109,7 +109,7 @@ def test_a_switch_is_put_back_once(guest: FakeGuest, run_dir: RunDir) -> None:
     run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0000")
     run_dir.put_back(guest.layout)
     guest.shows(SWITCH, "0x0005")  # somebody else's choice
-    assert run_dir.put_back(guest.layout) == []
+    assert run_dir.put_back(guest.layout).restored == []
     assert guest.received(SWITCH) == b"0x0005"
 
 
@@ -121,14 +121,38 @@ def test_a_file_that_we_would_not_have_switched_is_never_written(
 ) -> None:
     guest.shows("/etc/passwd", "kept")
     holds(run_dir, "switched-on", line.format(root=guest.root, switch="/etc/passwd"))
-    assert run_dir.put_back(guest.layout) == []
+    assert run_dir.put_back(guest.layout).restored == []
     assert guest.received("/etc/passwd") == b"kept"
+
+
+def test_a_switch_that_takes_nothing_back_now_is_put_back_later(
+    guest: FakeGuest, run_dir: RunDir
+) -> None:
+    run_dir.take_lock()
+    os.makedirs(guest.path(SWITCH))  # cannot be written to, as root can whatever its mode says
+    run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0002")
+    restored, [error] = run_dir.put_back(guest.layout)
+    assert restored == []
+    assert error.path == guest.layout.lru_gen_enabled
+    os.rmdir(guest.path(SWITCH))
+    guest.shows(SWITCH, "0x0007")
+    assert run_dir.put_back(guest.layout) == ([guest.layout.lru_gen_enabled], [])
+    assert guest.received(SWITCH).startswith(b"0x0002")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_recorded(
+    guest: FakeGuest, run_dir: RunDir
+) -> None:
+    run_dir.take_lock()
+    os.symlink("/dev/full", os.path.join(run_dir.path, "switched-on.new"))
+    assert not run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0002")
+    assert run_dir.put_back(guest.layout) == ([], [])
 
 
 def test_a_switch_that_is_gone_is_forgotten(guest: FakeGuest, run_dir: RunDir) -> None:
     run_dir.take_lock()
     run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0000")
-    assert run_dir.put_back(guest.layout) == []
+    assert run_dir.put_back(guest.layout).restored == []
     assert not os.path.exists(os.path.join(run_dir.path, "switched-on"))
 
 

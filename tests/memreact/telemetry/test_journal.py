@@ -84,14 +84,3 @@ def test_at_debug_each_cgroups_decision_is_told() -> None:
     journal.tell(Decision("skip", Because("protected", {"kept_bytes": 5}), "/a b", 1))
     expected = 'decision action=skip memcg="/a b" node=1 because=protected kept_bytes=5\n'
     assert lines == [expected]
-
-
-def test_a_terminal_that_is_gone_stops_nothing() -> None:
-    told: list[str] = []
-
-    def broken(line: str) -> None:
-        told.append(line)
-        raise BrokenPipeError
-
-    Journal("info", write=broken).say("info", "x")
-    assert told == ["x\n"]
