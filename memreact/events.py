@@ -188,11 +188,16 @@ class TimerFired(Struct, frozen=True, tag=True):
 
 
 class Surveyed(Struct, frozen=True, tag=True):
-    """All memcgs, read once; `failed` says why there is nothing to see."""
+    """All memcgs, read once; `failed` says why there is nothing to see.
+
+    `out_of_reach_pages` belong to memcgs that were removed and have no id any more: before Linux
+    7.0 nothing can be asked to evict them.
+    """
 
     memcgs: tuple[MemcgView, ...]
     pressure: PressureSample
     failed: str | None = None
+    out_of_reach_pages: int = 0
 
 
 class Inspected(Struct, frozen=True, tag=True):

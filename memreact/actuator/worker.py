@@ -72,6 +72,7 @@ class Worker:
         self._ground = ground
         self._gate = gate
         self._post = post
+        self._closing = False
         self._jobs: queue.SimpleQueue[tuple[Work, int] | Ground | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="memreact-worker", daemon=True)
 
@@ -88,7 +89,12 @@ class Worker:
         self._jobs.put(ground)
 
     def close(self) -> None:
-        """End the thread after the action that is under way."""
+        """End the thread after the action that is under way.
+
+        A write is broken off by whoever closes, a survey ends at the next memcg, and of a row of
+        agings only the one that runs is waited for: what one takes, seconds at worst, is the bound.
+        """
+        self._closing = True
         self._jobs.put(None)
         self._thread.join()
 
@@ -108,7 +114,12 @@ class Worker:
         match work:
             case Survey():
                 works = ground.lru_gen is not None
-                return survey(ground.layout, ground.own_path, mglru_works=works)
+                return survey(
+                    ground.layout,
+                    ground.own_path,
+                    mglru_works=works,
+                    stopping=lambda: self._closing,
+                )
             case Inspect(path):
                 return self._inspect(path)
             case Evict() | Reclaim():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from memreact.actions import AgeTarget, Because, Decision
 from memreact.events import CapabilitiesRead, Instant, MemcgView, NodeView, Surveyed
 from memreact.policy.generations import (
@@ -27,6 +29,7 @@ __all__ = [
     "is_within",
     "own_stalls",
     "plan",
+    "still_to_age",
     "with_baselines",
 ]
 
@@ -279,6 +282,23 @@ def _age_target(subject: _Subject) -> AgeTarget:
     view, node = subject.view, subject.node
     max_seq = node.generations[-1].seq
     return AgeTarget(view.path, view.inode, view.memcg_id, node.node, max_seq, subject.rules.swap)
+
+
+def still_to_age(
+    agings: tuple[AgeTarget, ...], survey: Surveyed, rules: Rules
+) -> Iterator[AgeTarget]:
+    """Those of the plan that are still due: somebody else may have aged one meanwhile.
+
+    Before Linux 6.14 such an aging would do nothing and be called a success; from then on it would
+    only blur the ages.
+    """
+    seen = {(v.path, v.inode, n.node): n for v in survey.memcgs for n in v.nodes}
+    for target in agings:
+        node = seen.get((target.path, target.inode, target.node))
+        mine = rules_for(rules, target.path, target.node)
+        wanted_us = spacing_us(mine.period_us, mine.aging_count_min)
+        if node is not None and node.generations and not too_young(node.generations, wanted_us):
+            yield structs.replace(target, max_seq=node.generations[-1].seq)
 
 
 def with_baselines(state: State, turn: Turn, survey: Surveyed, rules: Rules, now: Instant) -> State:

@@ -47,7 +47,7 @@ __all__ = [
 START = Instant(0)
 """Before anything happened."""
 
-Stage = Literal["survey", "evict", "age", "close"]
+Stage = Literal["survey", "evict", "recheck", "age", "close"]
 
 Work = Survey | Inspect | Evict | Reclaim | Age
 """What the one worker does: never two of them at a time."""
@@ -181,6 +181,8 @@ class Turn:
         evicted_pages: What the turn brought.
         aged: How many were aged.
         surveys: How many were read.
+        surveyed_at: When the last one was.
+        out_of_reach_pages: What it saw of memcgs that were removed and cannot be evicted.
         hold_until: Nothing begins before.
         look: Whether the pressure is read once more before anything begins.
     """
@@ -206,6 +208,8 @@ class Turn:
     evicted_pages: int = 0
     aged: int = 0
     surveys: int = 0
+    surveyed_at: Instant = START
+    out_of_reach_pages: int = 0
     hold_until: Instant = START
     look: bool = False
 

@@ -9,7 +9,7 @@ from memreact.events import Instant, Surveyed
 from memreact.policy.ageing import age_next
 from memreact.policy.closing import end_eviction
 from memreact.policy.evicting import go_on, start
-from memreact.policy.plan import plan, with_baselines
+from memreact.policy.plan import plan, still_to_age, with_baselines
 from memreact.policy.state import State, Step, Turn, nothing, sampled, with_turn
 from memreact.policy.yielding import window_us, yield_to_pressure
 from memreact.rules import Rules
@@ -19,6 +19,8 @@ __all__ = ["begin", "plan_anew", "proceed", "surveyed"]
 TURN_ENDS_US = 3_600_000_000
 # A turn for emptied memcgs alone has no period of its own to last for.
 _EMPTIED_ENDS_US = 60_000_000
+# An older plan is compared with a new survey before the first aging: others may have aged since.
+_PLAN_HOLDS_US = 1_000_000
 
 
 def begin(
@@ -53,13 +55,23 @@ def surveyed(state: State, event: Surveyed, rules: Rules, now: Instant) -> Step:
     turn = state.turn
     if turn is None or not isinstance(turn.doing, Survey):
         return nothing(state)
-    turn = replace(turn, doing=None, surveys=turn.surveys + 1)
+    turn = replace(
+        turn,
+        doing=None,
+        surveys=turn.surveys + 1,
+        surveyed_at=now,
+        out_of_reach_pages=event.out_of_reach_pages,
+    )
     state = sampled(with_turn(state, turn), event.pressure, window_us(state, rules))
     if event.failed is not None:
         return _finish(state, turn, Because("survey_failed", {"detail": event.failed}), now)
     if turn.stage == "close" and not turn.plan_again:
         state = with_baselines(state, turn, event, rules, now)
         return _finish(state, turn, _summary(turn, now), now)
+    if turn.stage == "recheck" and not turn.plan_again:
+        agings = tuple(still_to_age(turn.agings, event, rules))
+        state = with_turn(state, replace(turn, stage="age", agings=agings))
+        return yield_to_pressure(state, rules, now)
     yielded = yield_to_pressure(state, rules, now)
     return yielded.then(_planned(yielded.state, event, rules, now))
 
@@ -116,6 +128,8 @@ def _next_work(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
     if turn.candidates:
         return start(state, turn, rules, now)
     if turn.agings:
+        if turn.stage != "age" and now - turn.surveyed_at > _PLAN_HOLDS_US:
+            return _survey(state, replace(turn, stage="recheck"))
         return age_next(state, turn, rules, now)
     if turn.ripening:
         return _survey(state, replace(turn, stage="survey", ripening=False, ripened=True))
@@ -161,7 +175,10 @@ def _let_go(state: State, turn: Turn, now: Instant) -> Step:
 
 def _summary(turn: Turn, now: Instant) -> Because:
     saw: dict[str, int | str] = {"evicted_pages": turn.evicted_pages, "aged": turn.aged}
-    return Because("turn_over", {**saw, "took_us": now - turn.started_at, "surveys": turn.surveys})
+    saw |= {"took_us": now - turn.started_at, "surveys": turn.surveys}
+    if turn.out_of_reach_pages:
+        saw["out_of_reach_pages"] = turn.out_of_reach_pages
+    return Because("turn_over", saw)
 
 
 def _finish(

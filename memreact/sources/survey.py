@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from kernelio import cgroup, memcg, mglru, psi
 from kernelio.errors import KernelioError, Vanished
@@ -12,34 +13,74 @@ from memreact.sources.pressure import read_sample
 
 __all__ = ["survey"]
 
+_Each = TypeVar("_Each")
 
-def survey(layout: Layout, own_path: str, *, mglru_works: bool) -> Surveyed:
+
+def survey(
+    layout: Layout,
+    own_path: str,
+    *,
+    mglru_works: bool,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Surveyed:
     """Read all memcgs with one pass over lru_gen, or without it on the rung below.
 
     The directories are read before lru_gen: a memcg that still has the same inode when it is
     written to has lived through the reading, so its id is its own.
+
+    Args:
+        layout: The guest.
+        own_path: memreact's own memcg.
+        mglru_works: Whether to read lru_gen.
+        stopping: Asked between two memcgs, of which there may be thousands: True ends it there.
     """
     try:
-        inodes = dict(cgroup.walk(layout))
-        found = _by_path(mglru.read_lru_gen(layout.lru_gen), inodes) if mglru_works else {}
+        inodes = dict(_until(stopping, cgroup.walk(layout)))
+        rows = mglru.read_lru_gen(layout.lru_gen) if mglru_works else ()
+        found, lost_pages = _by_path(_until(stopping, rows), inodes)
+        views = tuple(_until(stopping, _views(layout, inodes, found, mglru_works=mglru_works)))
+    except _Stopped:
+        return Surveyed((), read_sample(layout, own_path), failed="memreact stops")
     except KernelioError as error:
         return Surveyed((), read_sample(layout, own_path), failed=str(error))
-    views = tuple(_views(layout, inodes, found, mglru_works=mglru_works))
-    return Surveyed(views, read_sample(layout, own_path))
+    return Surveyed(views, read_sample(layout, own_path), out_of_reach_pages=lost_pages)
+
+
+class _Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """The survey was ended from outside."""
+
+
+def _until(stopping: Callable[[], bool], each: Iterable[_Each]) -> Iterator[_Each]:
+    for one in each:
+        if stopping():
+            raise _Stopped
+        yield one
 
 
 def _by_path(
     rows: Iterable[mglru.MemcgGenerations], inodes: dict[str, int]
-) -> dict[str, mglru.MemcgGenerations]:
-    """The living memcg of each path: a dying one keeps its path in the list, and stands first."""
+) -> tuple[dict[str, mglru.MemcgGenerations], int]:
+    """The living memcg of each path, and the pages of those that nobody can be asked to evict.
+
+    A dying one keeps its path in the list, and stands first; before 7.0 it has lost its id.
+    """
     living: dict[str, mglru.MemcgGenerations] = {}
+    lost_pages = 0
     for row in rows:
         known = living.get(row.path)
-        if row.memcg_id == 0 or row.path not in inodes:
-            continue
-        if known is None or known.memcg_id != inodes[row.path]:
+        if row.memcg_id == 0 and row.path:
+            lost_pages += _pages(row)
+        elif (
+            row.memcg_id
+            and row.path in inodes
+            and (known is None or known.memcg_id != inodes[row.path])
+        ):
             living[row.path] = row
-    return living
+    return living, lost_pages
+
+
+def _pages(row: mglru.MemcgGenerations) -> int:
+    return sum(g.anon_pages + g.file_pages for node in row.nodes for g in node.generations)
 
 
 def _views(

@@ -197,6 +197,7 @@ class SimulatedGuest:
         self.slower = 1
         self.own_ppm = 0
         self.survey_fails: str | None = None
+        self.out_of_reach_pages = 0
         self.refuses: set[str] = set()
         known: dict[str, object] = {
             "page_bytes": PAGE,
@@ -413,7 +414,8 @@ class SimulatedGuest:
         match action:
             case Survey():
                 views = tuple(self._view(memcg) for memcg in self.memcgs.values())
-                self.tell(Surveyed(views, self._sample(), self.survey_fails))
+                lost = self.out_of_reach_pages
+                self.tell(Surveyed(views, self._sample(), self.survey_fails, lost))
             case Inspect(path):
                 self.tell(Inspected(path, self._inspection(path)))
             case Age(targets):

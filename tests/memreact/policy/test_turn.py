@@ -839,3 +839,49 @@ def test_what_a_parent_stalls_itself_counts_when_a_child_went() -> None:
     guest.stall(100_000, 600 * SECOND, "/shop")
     guest.run_for(900 * SECOND)
     assert stalled(guest)
+
+
+# A plan that has become old
+
+
+def ages(guest: SimulatedGuest, path: str, since: int) -> list[int]:
+    rows = [(at, a) for at, a in guest.actions if isinstance(a, Age) and at >= since]
+    return [at for at, row in rows for target in row.targets if target.path == path]
+
+
+@pytest.mark.parametrize(("mb", "surveys"), [(1_024, 3), (16, 2)])
+def test_before_the_first_aging_an_old_plan_is_looked_over_once(mb: int, surveys: int) -> None:
+    guest = SimulatedGuest()
+    with_cold_file(guest, "/shop", mb)
+    guest.run_until_write("/shop")
+    began = guest.now
+    guest.run_while(lambda: guest.watched.state.turn is not None)
+    assert len(ages(guest, "/shop", began)) == 1
+    (summary,) = [d for at, d in guest.decisions if d.verdict == "turn" and at >= began]
+    assert summary.because.saw["surveys"] == surveys
+
+
+def test_one_that_somebody_else_aged_meanwhile_is_not_aged_again() -> None:
+    guest = SimulatedGuest()
+    with_cold_file(guest, "/shop", 1_024)
+    other, third = guest.add("/other"), guest.add("/third")
+    for memcg in (other, third):
+        guest.fill(memcg, "file", 10, hot=True)
+    guest.run_until_write("/shop")
+    began = guest.now
+    other.nodes[0].age(guest.now)
+    guest.run_while(lambda: guest.watched.state.turn is not None)
+    assert ages(guest, "/third", began)
+    assert not ages(guest, "/other", began)
+
+
+# What nobody can evict
+
+
+def test_pages_that_are_out_of_reach_are_told_at_the_end_of_a_turn() -> None:
+    guest = SimulatedGuest()
+    with_cold_file(guest, "/shop", 10)
+    guest.out_of_reach_pages = 777
+    guest.run_for(700 * SECOND)
+    (summary,) = [d for _, d in guest.decisions if d.verdict == "turn"][-1:]
+    assert summary.because.saw["out_of_reach_pages"] == 777

@@ -70,6 +70,28 @@ def test_an_id_of_zero_does_not_hide_the_living_one(guest: FakeGuest) -> None:
     assert surveyed(guest)["/a"].memcg_id == 41
 
 
+def test_pages_of_removed_ones_without_an_id_are_counted(guest: FakeGuest) -> None:
+    guest.has_memcg("/a")
+    shows_lru_gen(guest, (1, "/"), (0, "/gone"), (0, "/a"), (41, "/a"), (40, "/dying"))
+    seen = survey(guest.layout, "/", mglru_works=True)
+    assert seen.out_of_reach_pages == 2 * (10 + 20 + 1 + 2)
+
+
+def test_a_survey_of_many_ends_at_the_next_one_when_told_to(guest: FakeGuest) -> None:
+    for number in range(50):
+        guest.has_memcg(f"/c{number}")
+    shows_lru_gen(guest, (1, "/"))
+    asked = 0
+
+    def stopping() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 80
+
+    seen = survey(guest.layout, "/", mglru_works=True, stopping=stopping)
+    assert (failure(seen), asked) == ("memreact stops", 81)
+
+
 def test_a_dying_one_without_a_directory_is_left_out(guest: FakeGuest) -> None:
     guest.has_memcg("/a")
     shows_lru_gen(guest, (5, "/a"), (6, "/gone"))
