@@ -86,10 +86,13 @@ class MemcgView(Struct, frozen=True):
 
 
 class GuestPressure(Struct, frozen=True):
-    """Stall totals of memory and io together: the guest, memreact itself, the other top memcgs."""
+    """Stall totals of memory and io together: the guest, memreact itself, the other top memcgs.
 
-    guest_us: int
-    own_us: int = 0
+    None is one that could not be read: nothing is compared with it.
+    """
+
+    guest_us: int | None
+    own_us: int | None = 0
     others_us: dict[str, int] = {}
 
 
@@ -99,7 +102,7 @@ class PressureSample(Struct, frozen=True):
     at: Instant
     guest: GuestPressure
     memcg: str | None = None
-    memcg_us: int = 0
+    memcg_us: int | None = 0
 
 
 class Guard(Struct, frozen=True):

@@ -16,6 +16,7 @@ __all__ = [
     "ladder",
     "memcg_stall_between",
     "over",
+    "readable",
     "remember",
     "worst_guest_stall",
     "worst_memcg_stall",
@@ -52,9 +53,11 @@ def ladder(limit_ppm: int, window_us: int) -> tuple[Trigger, ...]:
 def remember(samples: Samples, sample: PressureSample, window_us: int) -> Samples:
     """Add a reading; keep one that is older than the window, so that it is always covered.
 
-    Two threads read, so a reading may arrive after a younger one.
+    Two threads read, so a reading may arrive after a younger one. One that could not be read is
+    told by being the last, and covers nothing.
     """
-    ordered = sorted((*samples, sample), key=_at)
+    *before, last = sorted((*samples, sample), key=_at)
+    ordered = [*filter(readable, before), last]
     since = ordered[-1].at - window_us
     keep = max((i for i, s in enumerate(ordered) if s.at <= since), default=0)
     return tuple(ordered[keep:][-_MOST_SAMPLES:])
@@ -64,20 +67,29 @@ def _at(sample: PressureSample) -> Instant:
     return sample.at
 
 
+def readable(sample: PressureSample) -> bool:
+    """Whether the guest's totals could be read; the others only ever make its stall smaller."""
+    return sample.guest.guest_us is not None
+
+
 def guest_stall_us(then: GuestPressure, now: GuestPressure) -> int:
     """The guest's stall without what memreact caused itself.
 
     `some` is a union: what stalls at the same time as memreact would vanish in the difference,
     so the largest of the others is the least it can be.
     """
-    guest = max(0, now.guest_us - then.guest_us)
-    own = max(0, now.own_us - then.own_us)
+    guest, own = _grown(then.guest_us, now.guest_us), _grown(then.own_us, now.own_us)
     if not own:
         return guest
     others = (
         now.others_us[name] - us for name, us in then.others_us.items() if name in now.others_us
     )
     return min(guest, max(guest - own, *others, 0))
+
+
+def _grown(then: int | None, now: int | None) -> int:
+    """What a total grew by; of one that could not be read nobody knows."""
+    return 0 if then is None or now is None else max(0, now - then)
 
 
 def guest_stall_between(then: PressureSample, now: PressureSample) -> Stall:
@@ -87,17 +99,18 @@ def guest_stall_between(then: PressureSample, now: PressureSample) -> Stall:
 
 def memcg_stall_between(then: PressureSample, now: PressureSample) -> Stall:
     """The same for the memcg that both are of."""
-    return max(0, now.memcg_us - then.memcg_us), now.at - then.at
+    return _grown(then.memcg_us, now.memcg_us), now.at - then.at
 
 
 def worst_guest_stall(samples: Samples, window_us: int) -> Stall:
     """The guest's stall since the reading that makes it the largest share of at least a window."""
-    return _worst([guest_stall_between(then, samples[-1]) for then in samples], window_us)
+    known = [sample for sample in samples if readable(sample)]
+    return _worst([guest_stall_between(then, known[-1]) for then in known], window_us)
 
 
 def worst_memcg_stall(samples: Samples, path: str, window_us: int) -> Stall:
     """The same for one memcg, by the readings that are of it."""
-    mine = [sample for sample in samples if sample.memcg == path]
+    mine = [each for each in samples if each.memcg == path and each.memcg_us is not None]
     return _worst([memcg_stall_between(then, mine[-1]) for then in mine], window_us)
 
 

@@ -14,6 +14,7 @@ from memreact.policy.pressure import (
     ladder,
     memcg_stall_between,
     over,
+    readable,
     worst_guest_stall,
     worst_memcg_stall,
 )
@@ -106,10 +107,15 @@ def stall_seen(state: State, event: StallSeen, rules: Rules, now: Instant) -> St
 
 
 def yield_to_pressure(state: State, rules: Rules, now: Instant) -> Step:
-    """Stay away where a limit is crossed: from the memcg at work, from the guest, from both."""
+    """Stay away where a limit is crossed: from the memcg at work, from the guest, from both.
+
+    Where the totals cannot be read nobody would be seen to be hurt, so that is over a limit too.
+    """
     turn = state.turn
     if turn is None or state.pause is not None or not state.samples:
         return nothing(state)
+    if not readable(state.samples[-1]):
+        return pause(state, Because("pressure_unreadable"), rules, now)
     hurt = None if turn.eviction is None else _memcg_hurt(state, turn.eviction, rules)
     left = nothing(state) if hurt is None else leave_memcg(state, hurt, rules, now)
     stall = worst_guest_stall(state.samples, window_us(state, rules))
@@ -123,6 +129,8 @@ def _memcg_hurt(state: State, eviction: Eviction, rules: Rules) -> Because | Non
     path = eviction.candidate.path
     if path == "/" or eviction.ends is not None:
         return None
+    if state.samples[-1].memcg == path and state.samples[-1].memcg_us is None:
+        return Because("pressure_unreadable")
     limit_ppm = rules_of(eviction.candidate, rules).eviction_limit_ppm
     stall = worst_memcg_stall(state.samples, path, window_us(state, rules))
     return _because_stall("stall_over_limit", stall, limit_ppm) if over(stall, limit_ppm) else None
@@ -160,7 +168,8 @@ def _end_soon(state: State, because: Because, *, again: bool) -> Step:
 
 def _set_aside(state: State, turn: Turn, eviction: Eviction, rules: Rules, now: Instant) -> Turn:
     path = eviction.candidate.path
-    since = next((s for s in reversed(state.samples) if s.memcg == path), None)
+    known = [s for s in state.samples if s.memcg == path and s.memcg_us is not None]
+    since = known[-1] if known else None
     before = turn.aside.get(eviction.key)
     checks = 0 if before is None else before.checks + 1
     until = Instant(now + window_us(state, rules) * min(2**checks, _LONGEST_CHECK))
@@ -175,7 +184,7 @@ def not_quiet_yet(state: State, rules: Rules, now: Instant) -> Step | None:
         return None
     eviction, last = turn.eviction, turn.eviction.last.pressure
     aside = turn.aside.get(eviction.key)
-    if aside is None:
+    if aside is None or last.memcg_us is None or not readable(last):
         return None
     limit_ppm = _quiet_ppm(rules_of(eviction.candidate, rules).eviction_limit_ppm, aside.checks)
     stall = memcg_stall_between(aside.since or last, last)
@@ -197,7 +206,8 @@ def pause(state: State, because: Because, rules: Rules, now: Instant) -> Step:
     if turn is None or state.pause is not None:
         return nothing(state)
     check_at = Instant(now + window_us(state, rules))
-    base = state.samples[-1] if state.samples else None
+    known = [sample for sample in state.samples if readable(sample)]
+    base = known[-1] if known else None
     disarm: tuple[Action, ...] = (Disarm(""),) if turn.armed else ()
     turn = replace(turn, plan_again=True, armed=False, look=False)
     state = replace(with_turn(state, turn), pause=Pause(now, check_at, because, base), samples=())
@@ -221,7 +231,7 @@ def ask_during_pause(state: State, held: Pause, rules: Rules, now: Instant) -> S
 def _check_pause(state: State, seen: PressureSample, rules: Rules, now: Instant) -> Step:
     """Resume after a quiet window, one with at most half the limit; else look again, later."""
     held, window = state.pause, window_us(state, rules)
-    if held is None:
+    if held is None or not readable(seen):
         return nothing(state)
     if held.base is None:
         started = replace(held, base=seen, check_at=Instant(max(now, seen.at) + window))

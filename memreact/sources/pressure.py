@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from kernelio.errors import KernelioError
+from kernelio.errors import KernelioError, Unsupported, Vanished
 from kernelio.layout import Layout
 from kernelio.psi import read_cgroup_stall, read_guest_stall
 from memreact.events import GuestPressure, Instant, PressureSample
@@ -20,7 +20,10 @@ def now_us() -> Instant:
 
 
 def read_sample(layout: Layout, own_path: str, memcg: str | None = None) -> PressureSample:
-    """Read the totals of now; what this kernel does not show counts nothing.
+    """Read the totals of now; None for one that could not be read.
+
+    A cgroup whose totals are not shown (cgroup.pressure=0) counts as one that never stalls; the
+    guest's are shown wherever work is done at all.
 
     Args:
         layout: Where the kernel shows its files.
@@ -28,33 +31,46 @@ def read_sample(layout: Layout, own_path: str, memcg: str | None = None) -> Pres
         memcg: The memcg at work, if one is.
     """
     own = _cgroup_us(layout, own_path) if own_path != "/" else 0
-    # The rest matters only where we stalled ourselves, and then all differences are needed.
-    others = dict(_others(layout, own_path)) if own else {}
+    # The rest matters only where we stalled ourselves, and then all differences are needed: what
+    # is not known of somebody else must not make the guest's stall look like ours.
+    others = _others(layout, own_path) if own else {}
+    if others is None:
+        own, others = None, {}
     memcg_us = _cgroup_us(layout, memcg) if memcg else 0
     guest = GuestPressure(_guest_us(layout), own, others)
     return PressureSample(now_us(), guest, memcg, memcg_us)
 
 
-def _guest_us(layout: Layout) -> int:
+def _guest_us(layout: Layout) -> int | None:
     try:
         return read_guest_stall(layout).total_us
     except KernelioError:
-        return 0
+        return None
 
 
-def _cgroup_us(layout: Layout, path: str) -> int:
+def _cgroup_us(layout: Layout, path: str) -> int | None:
     try:
         return read_cgroup_stall(layout.memcg_dir(path)).total_us
-    except KernelioError:
+    except Unsupported:
         return 0
+    except KernelioError:
+        return None
 
 
-def _others(layout: Layout, own_path: str) -> Iterator[tuple[str, int]]:
+def _others(layout: Layout, own_path: str) -> dict[str, int] | None:
     mine = own_path.split("/")[1]
     try:
         names = [e.name for e in os.scandir(layout.cgroup_root) if e.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
+        return dict(_stalls(layout, [name for name in names if name != mine]))
+    except (OSError, KernelioError):
+        return None
+
+
+def _stalls(layout: Layout, names: list[str]) -> Iterator[tuple[str, int]]:
     for name in names:
-        if name != mine:
-            yield name, _cgroup_us(layout, f"/{name}")
+        try:
+            yield name, read_cgroup_stall(layout.memcg_dir(f"/{name}")).total_us
+        except Vanished:
+            continue
+        except Unsupported:
+            yield name, 0

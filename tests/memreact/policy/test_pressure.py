@@ -134,6 +134,32 @@ def test_only_readings_of_the_memcg_itself_speak_of_it() -> None:
     assert worst_memcg_stall(samples, "/c", SECOND) == (0, SECOND)
 
 
+UNREADABLE = PressureSample(Instant(2_000), GuestPressure(None, None), "/a", None)
+
+
+def test_with_what_could_not_be_read_nothing_is_compared() -> None:
+    """As 0 it would hide a stall at first, and invent one of all that was ever stalled after."""
+    then, now = sample(0, 9 * SECOND, "/a", 700), sample(4_000, 9 * SECOND + 5, "/a", 701)
+    for samples in ((then, UNREADABLE, now), (UNREADABLE, then, now)):
+        assert worst_guest_stall(samples, SECOND) == (5, SECOND)
+        assert worst_memcg_stall(samples, "/a", SECOND) == (1, SECOND)
+    assert worst_guest_stall((UNREADABLE,), SECOND) == (0, SECOND)
+    assert worst_memcg_stall((UNREADABLE,), "/a", SECOND) == (0, SECOND)
+
+
+def test_our_own_stall_is_taken_off_only_where_it_is_known() -> None:
+    then, now = GuestPressure(0, 0, {"a": 0}), GuestPressure(100, None)
+    assert guest_stall_us(then, now) == 100
+    assert guest_stall_us(GuestPressure(0, None), GuestPressure(100, 80)) == 100
+
+
+def test_what_could_not_be_read_covers_no_window() -> None:
+    samples: tuple[PressureSample, ...] = (sample(0, 0), UNREADABLE)
+    for at in (3_000, SECOND + 2_500):
+        samples = remember(samples, sample(at, at), SECOND)
+    assert worst_guest_stall(samples, SECOND) == (SECOND + 2_500, SECOND + 2_500)
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 300_000), st.integers(0, 1_000_000)), min_size=1),
     st.integers(100_000, 3_000_000),

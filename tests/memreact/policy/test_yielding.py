@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from memreact.actions import Age, Arm, BreakOff, Disarm, Evict, Inspect, Survey
-from memreact.events import BatchEnded, CapabilitiesRead
+from memreact.events import BatchEnded, CapabilitiesRead, GuestPressure, PressureSample
 from memreact.policy.state import State
 from memreact.policy.yielding import window_us
 from memreact.rules import Rules
@@ -368,3 +369,52 @@ def test_the_window_of_an_unprivileged_daemon(window: int, allowed: int) -> None
         page_bytes=4096, evicts="mglru", privileged_psi=False, own_path="/m", boot_phase=0.0
     )
     assert window_us(State(guest=able), replace(RULES, window_us=window)) == allowed
+
+
+# Totals that cannot be read
+
+
+class BlindGuest(SimulatedGuest):
+    """A guest whose totals cannot be read for some time: all of them, or those of memcgs."""
+
+    blind_until = 0
+    to_memcgs_alone = False
+
+    def _sample(self, path: str | None = None) -> PressureSample:
+        seen = super()._sample(path)
+        if self.now >= self.blind_until:
+            return seen
+        if self.to_memcgs_alone:
+            return structs.replace(seen, memcg_us=None)
+        return structs.replace(seen, memcg_us=None, guest=GuestPressure(None, None))
+
+
+def blind_guest(rules: Rules) -> tuple[BlindGuest, Memcg]:
+    guest = BlindGuest(rules)
+    shop = guest.add("/shop")
+    guest.fill(shop, "file", 1024)
+    guest.run_until_write("/shop")
+    guest.blind_until = guest.now + 3 * SECOND
+    return guest, shop
+
+
+def test_while_the_guests_totals_cannot_be_read_nothing_is_written() -> None:
+    guest, shop = blind_guest(RULES)
+    blind_from = guest.now
+    guest.run_for(PERIOD - SECOND)
+    assert not [at for at in writes_from(guest, blind_from + 1) if at < guest.blind_until]
+    assert guest.codes("", "pause") == ["pressure_unreadable"]
+    assert guest.codes("", "resume") == ["quiet_window"]
+    assert left_mb(shop) == 0
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_while_a_memcgs_totals_cannot_be_read_it_is_left_alone(again: bool) -> None:  # noqa: FBT001
+    guest, shop = blind_guest(replace(RULES, resume_quiet=again))
+    guest.to_memcgs_alone = True
+    blind_from, turns = guest.now, guest.watched.state.turns
+    guest.run_while(lambda: guest.watched.state.turns == turns)
+    assert not [at for at in writes_from(guest, blind_from + 1) if at < guest.blind_until]
+    assert guest.codes("/shop", "end")[0] == "pressure_unreadable"
+    assert guest.codes("", "pause") == []
+    assert (left_mb(shop) == 0) is again

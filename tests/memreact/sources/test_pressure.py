@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 from memreact.events import GuestPressure
 from memreact.sources.pressure import now_us, read_sample
 from tests.fake_guest import FakeGuest
@@ -46,12 +48,39 @@ def test_in_the_root_cgroup_nothing_is_our_own(guest: FakeGuest) -> None:
     assert read_sample(guest.layout, "/").guest == GuestPressure(100)
 
 
-def test_what_is_not_shown_or_not_understood_counts_nothing(guest: FakeGuest) -> None:
+def test_what_cannot_be_read_is_not_known(guest: FakeGuest) -> None:
     guest.shows("/proc/pressure/memory", "some nonsense\n")
-    guest.has_memcg("/a", memory_pressure=pressure(5))
+    guest.has_memcg("/a", memory_pressure="some nonsense\n")
     sample = read_sample(guest.layout, "/gone", "/a")
-    assert sample.guest == GuestPressure(0)
-    assert sample.memcg_us == 0
+    assert sample.guest == GuestPressure(None, None)
+    assert sample.memcg_us is None
+
+
+def test_without_fds_nothing_is_known_and_nothing_raises(guest: FakeGuest) -> None:
+    shows_stall(guest, "", 9_000_000)
+    shows_stall(guest, OWN, 5)
+    shows_stall(guest, "/a", 7)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        sample = read_sample(guest.layout, OWN, "/a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (sample.guest, sample.memcg_us) == (GuestPressure(None, None), None)
+
+
+def test_what_is_not_shown_counts_as_no_stall(guest: FakeGuest) -> None:
+    shows_stall(guest, "", 10)
+    guest.has_memcg("/a", memory_pressure=pressure(5))
+    assert read_sample(guest.layout, "/", "/a").memcg_us == 0
+
+
+def test_where_a_neighbour_cannot_be_read_our_own_stall_excuses_nothing(guest: FakeGuest) -> None:
+    shows_stall(guest, "", 100)
+    shows_stall(guest, OWN, 90)
+    shows_stall(guest, "/odd", 80)
+    guest.has_memcg("/odd", memory_pressure="nonsense\n")
+    assert read_sample(guest.layout, OWN).guest == GuestPressure(100, None)
 
 
 def test_a_neighbour_without_pressure_files_counts_nothing(guest: FakeGuest) -> None:
