@@ -26,6 +26,7 @@ __all__ = [
     "IN_DELETE_SELF",
     "IN_IGNORED",
     "IN_ISDIR",
+    "IN_MASK_ADD",
     "IN_MODIFY",
     "IN_MOVED_FROM",
     "IN_MOVED_TO",
@@ -51,6 +52,7 @@ IN_UNMOUNT: Final = 0x2000
 IN_Q_OVERFLOW: Final = 0x4000  # wd is -1: events were lost, look at everything again
 IN_IGNORED: Final = 0x8000  # the watch is gone
 IN_ONLYDIR: Final = 0x1000000
+IN_MASK_ADD: Final = 0x20000000
 IN_ISDIR: Final = 0x40000000
 
 _HEAD = struct.Struct("iIII")  # wd, mask, cookie, length of the name: struct inotify_event

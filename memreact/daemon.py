@@ -18,9 +18,14 @@ from kernelio.layout import Layout
 from kernelio.process import lock_memory_on_fault
 from kernelio.psi import Fired, TriggerSet
 from kernelio.uevent import open_monitor
+from memreact import __version__
 from memreact.actions import Action
 from memreact.actuator.worker import Work, Worker
 from memreact.capabilities import find_capabilities
+from memreact.control.audit import Audit
+from memreact.control.desk import Desk
+from memreact.control.service import Guest
+from memreact.control.store import SettingsStore
 from memreact.events import (
     CapabilitiesRead,
     ClockDisturbed,
@@ -29,27 +34,32 @@ from memreact.events import (
     RulesChanged,
     StallSeen,
     Stopping,
+    Surveyed,
 )
 from memreact.gate import Gate
 from memreact.ground import break_ground, capabilities_read, switch_on, would_switch_on
 from memreact.hands import Hands
 from memreact.mailbox import Mailbox
+from memreact.policy.asked import why_not_run
 from memreact.policy.state import Step
 from memreact.reactor import Reactor
 from memreact.run_dir import RUN_DIR, RunDir
-from memreact.settings import Settings, load
-from memreact.settings_errors import SettingsError
+from memreact.settings import Settings, files_watched, read_layers
+from memreact.sources.config_files import ConfigFiles
 from memreact.sources.limits import LimitWatch
 from memreact.sources.machine import ClockWatch, DeviceWatch
 from memreact.sources.pressure import now_us, read_sample
+from memreact.sources.protection import read_protection
 from memreact.sources.tree import CgroupTree
 from memreact.sources.triggers import Triggers
 from memreact.sources.waiter import Waiter
 from memreact.systemd import Notifier, watchdog_us
-from memreact.telemetry.decisions import DecisionLog
+from memreact.telemetry.decisions import DecisionLog, row_of
+from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
-from memreact.telemetry.status import status_line
+from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact.telemetry.trace import Trace
+from memreact_schemas.doctor import Report
 
 __all__ = ["Daemon", "run"]
 
@@ -68,32 +78,32 @@ class Daemon:
     """One memreact: its parts, from start to stop, on the running loop.
 
     Args:
-        settings: What is in force at first.
+        store: The settings; whoever made it has it call `settle`.
+        files: Where they are read from, watched.
         layout: Where the kernel shows its files.
         run_dir: What outlives a restart.
         journal: Where lines go.
         notifier: systemd's ear.
-        reload: Reads the settings again.
         trace: Where every event is written, if anywhere.
     """
 
     def __init__(  # noqa: PLR0913  # the parts come from outside, so that a test brings its own
         self,
-        settings: Settings,
+        store: SettingsStore,
         *,
+        files: ConfigFiles,
         layout: Layout,
         run_dir: RunDir,
         journal: Journal,
         notifier: Notifier,
-        reload: Callable[[int], Settings],
         trace: Trace | None = None,
     ) -> None:
-        self._settings = settings
+        self._store = store
+        self._settings = settings = store.settings
         self._layout = layout
         self._run_dir = run_dir
         self._journal = journal
         self._notifier = notifier
-        self._reload = reload
         self._trace = trace
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
@@ -107,6 +117,8 @@ class Daemon:
         self._waiting = TriggerSet()
         self._gate = Gate()
         self._decisions = DecisionLog(settings.rules.decisions_kept)
+        self._hub = Hub()
+        self._started_at = now_us()
         self._waiter = Waiter(self._waiting, self._gate, self._fired)
         self._triggers = Triggers(layout, self._waiting)
         self._limits = LimitWatch(layout, Inotify())
@@ -115,6 +127,15 @@ class Daemon:
         self._busy_since: Instant | None = None
         self._idle_because: str | None = None
         self._begin()
+        self._desk = Desk(
+            run_dir.path,
+            store=store,
+            guest=self._shown(),
+            hub=self._hub,
+            files=files,
+            audit=Audit(journal.at("notice"), now_us),
+            journal=journal,
+        )
 
     @property
     def reactor(self) -> Reactor:
@@ -138,6 +159,7 @@ class Daemon:
     async def until_stopped(self) -> None:
         """Run until asked to stop, then let go of everything within a second."""
         try:
+            self._desk.open()
             # Not sooner: systemd may signal at once, and the caller has set its handlers by now.
             self._notifier.ready(self._status())
             await self._stopped.wait()
@@ -149,26 +171,64 @@ class Daemon:
     def reload(self) -> None:
         """Read the settings again; a bad file leaves what is in force."""
         self._notifier.reloading(now_us())
-        try:
-            fresh = self._reload(self._settings.revision + 1)
-        except SettingsError as error:
-            self._journal.say("error", "settings_refused", error=error)
-        else:
-            self.settle(fresh)
+        self._desk.reload()
         self._notifier.ready(self._status())
 
     def settle(self, fresh: Settings) -> None:
         """Put other settings in force, whole, for work that runs too."""
-        if fresh.config == self._settings.config:
-            return
-        self._hands.break_off()
-        self._settings = fresh
+        before, self._settings = self._settings, fresh
+        works_otherwise = not fresh.rules.work_like(before.rules)
+        if works_otherwise:
+            self._hands.break_off()
         self._journal.level = fresh.rules.log_level
         self._decisions.keep(fresh.rules.decisions_kept)
         self._reactor.rules = fresh.rules
+        if fresh.config.control != before.config.control:
+            self._desk.settle(fresh.config.control)
+        if works_otherwise:
+            self._rules_changed(fresh)
+
+    def _rules_changed(self, fresh: Settings) -> None:
         guest = self._read_capabilities()
         self._reactor.handle(guest)
         self._reactor.handle(RulesChanged(fresh.revision))
+
+    def _shown(self) -> Guest:
+        """What callers may ask of this daemon."""
+        return Guest(
+            status=lambda cgroups: status_of(
+                self._reactor.state, self._reactor.rules, now_us(), self._around(), cgroups
+            ),
+            cgroups=lambda path: cgroups_of(
+                self._reactor.state,
+                self._reactor.rules,
+                now_us(),
+                path,
+                None if path is None else read_protection(self._layout, path),
+            ),
+            doctor=self._examine,
+            handle=self._reactor.handle,
+            why_not_run=lambda path: why_not_run(self._reactor.state, path),
+            clock=now_us,
+        )
+
+    def _around(self) -> Surroundings:
+        problem, settings = self._store.problem, self._store.settings
+        return Surroundings(
+            version=__version__,
+            started_at=self._started_at,
+            problem=None if problem is None else str(problem),
+            warnings=(*settings.warnings, *self._desk.problems),
+            decisions=self._decisions.made,
+            subscribers=self._hub.subscribers,
+            dropped=self._hub.dropped,
+        )
+
+    def _examine(self) -> Report:
+        """On a thread of its own: it reads many files."""
+        from memreact.doctor import examine  # noqa: PLC0415  # only where somebody asks
+
+        return examine(self._layout, own_pid=os.getpid())
 
     def _begin(self) -> None:
         guest = self._examined()
@@ -260,11 +320,19 @@ class Daemon:
         for decision in made.decisions:
             self._decisions.add(now, decision)
             self._journal.tell(decision)
-            if decision.verdict in _TOLD:
-                self._notifier.status(self._status())
+            if self._hub.wants_decisions:
+                self._hub.publish(row_of(self._decisions.made, now, decision))
         if isinstance(event, CapabilitiesRead):
             self._say_if_idle(event)
-            self._notifier.status(self._status())
+        told = any(decision.verdict in _TOLD for decision in made.decisions)
+        if told or isinstance(event, CapabilitiesRead | Surveyed):
+            self._tell_status()
+
+    def _tell_status(self) -> None:
+        self._notifier.status(self._status())
+        if self._hub.wants_status:
+            state, rules = self._reactor.state, self._reactor.rules
+            self._hub.publish(status_of(state, rules, now_us(), self._around()))
 
     def _say_if_idle(self, guest: CapabilitiesRead) -> None:
         if guest.idle_because == self._idle_because:
@@ -303,6 +371,7 @@ class Daemon:
 
     def _close(self) -> None:
         self._reactor.close()
+        self._desk.close()
         if self._feeding is not None:
             self._feeding.cancel()
         self._loop.remove_reader(self._mailbox.fileno())
@@ -334,24 +403,31 @@ def run(
         KernelioError: Something without which nothing runs is not to be had, such as inotify.
         OSError: The trace cannot be opened.
     """
-    settings = load(explicit, root=root)
+    run_dir = RunDir(root + RUN_DIR)
+    served: list[Daemon] = []
+    store = SettingsStore(
+        lambda: read_layers(explicit, root=root),
+        lambda fresh: served[0].settle(fresh),  # noqa: PLW0108  # there is none yet
+        run_dir.pushed,
+    )
     under_systemd = "INVOCATION_ID" in os.environ
-    journal = Journal(settings.rules.log_level, under_systemd="JOURNAL_STREAM" in os.environ)
+    level = store.settings.rules.log_level
+    journal = Journal(level, under_systemd="JOURNAL_STREAM" in os.environ)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     install_kick_handler()
-    run_dir = RunDir(root + RUN_DIR)
     layout = Layout(root, _cgroup_mount(root))
 
     async def main() -> bool:
         daemon = Daemon(
-            settings,
+            store,
+            files=ConfigFiles(*files_watched(explicit, root=root), Inotify()),
             layout=layout,
             run_dir=run_dir,
             journal=journal,
             notifier=Notifier(os.environ),
-            reload=lambda revision: load(explicit, root=root, revision=revision),
             trace=None if trace is None else Trace(trace),
         )
+        served.append(daemon)
         running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, daemon.stop)

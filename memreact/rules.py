@@ -7,7 +7,7 @@ one of integers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Memcg, MemcgKeys, overlay
@@ -113,6 +113,11 @@ class Rules:
     revision: int = 1
     here: dict[str, _Pick] = field(init=False, repr=False, compare=False)
     below: dict[str, _Pick] = field(init=False, repr=False, compare=False)
+
+    def work_like(self, other: Rules) -> bool:
+        """Whether all that is done to memory is done by both in the same way."""
+        same = replace(other, revision=self.revision, log_level=self.log_level)
+        return self == replace(same, decisions_kept=self.decisions_kept)
 
     def __post_init__(self) -> None:
         """Index the entries by path: a turn looks up every cgroup of the guest."""

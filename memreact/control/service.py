@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
@@ -26,12 +27,13 @@ from memreact.telemetry.hub import Hub, Subscription
 from memreact_schemas import control, doctor
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
-from memreact_schemas.status import DecisionRow, Status
+from memreact_schemas.status import CgroupStatus, DecisionRow, Status
 
 __all__ = ["Guest", "MemreactService"]
 
 WATCHERS_MAX = 16
 _WAITING_MAX = 256  # decisions that one of them has not read yet
+_CGROUPS_AT_ONCE = 64
 _US_PER_SEC = 1_000_000
 
 
@@ -39,14 +41,17 @@ class Guest(NamedTuple):
     """What the service asks of the rest of the daemon.
 
     Args:
-        status: Tells what goes on: of one cgroup and those below it, and of cgroups at all.
+        status: Tells what goes on, with these cgroups in it.
+        cgroups: Tells of all cgroups, or of one and those below it, one after the other, as they
+            were when it was called.
         doctor: Finds out what can be done here; it reads many files, so it is run on a thread.
         handle: Takes an event in, and returns when it is decided on.
         why_not_run: Says why no turn can begin now.
         clock: Reads the moment.
     """
 
-    status: Callable[[str | None, bool], Status]
+    status: Callable[[tuple[CgroupStatus, ...]], Status]
+    cgroups: Callable[[str | None], Iterator[CgroupStatus]]
     doctor: Callable[[], doctor.Report]
     handle: Callable[[Event], object]
     why_not_run: Callable[[str | None], Because | None]
@@ -157,13 +162,24 @@ class MemreactService:
         )
         return control.Changed(revision=change.revision, changed=tuple(keys), notes=change.notes)
 
-    def _get_status(self, call: control.GetStatus, peer: Peer) -> control.StatusAnswer:
+    def _get_status(self, call: control.GetStatus, peer: Peer) -> Answer:
         del peer
         path = None if call.path is None else _normal(call.path)
-        status = self._guest.status(path, call.cgroups is not False)
-        if path is not None and call.cgroups is not False and not status.cgroups:
+        if call.cgroups is False:
+            return control.StatusAnswer(status=self._guest.status(()))
+        return self._tell(path, self._guest.cgroups(path))
+
+    async def _tell(
+        self, path: str | None, cgroups: Iterator[CgroupStatus]
+    ) -> control.StatusAnswer:
+        """Tell of some cgroups at a time: between them a stall is heard of."""
+        told: list[CgroupStatus] = []
+        while some := tuple(islice(cgroups, _CGROUPS_AT_ONCE)):
+            told += some
+            await asyncio.sleep(0)
+        if path is not None and not told:
             raise _not_possible(f"there is no cgroup {path}")
-        return control.StatusAnswer(status=status)
+        return control.StatusAnswer(status=self._guest.status(tuple(told)))
 
     def _get_doctor(
         self, call: control.GetDoctor, peer: Peer
@@ -219,7 +235,7 @@ class _Watching:
 
     def __init__(self, hub: Hub, guest: Guest, *, decisions: bool, status: bool) -> None:
         self._hub = hub
-        self._first = guest.status(None, False) if status else None  # noqa: FBT003  # as declared
+        self._first = guest.status(()) if status else None
         self._decisions = decisions
         self._status = status
         self._following: Subscription | None = None

@@ -1,9 +1,10 @@
 """The settings files: told when one may read differently, whatever happened on the way to it.
 
 A file is reached by steps, from the root through folders and symbolic links. Each step is a name in
-a folder, so each folder is watched for its name: a file that is written, renamed into place or
-removed, a link that is swapped, a folder that appears or leaves. Of drop-in folders every name
-counts. A file has a watch of its own too, for it may be written under another name.
+a folder, so the folder is watched for it: a file that is written, renamed into place or removed, a
+link that is swapped, a folder that is not there yet. Those that are only passed tell of their end.
+Of drop-in folders every name counts. A file has a watch of its own too, for it may be written under
+another name.
 
 Source: inotify(7)
 """
@@ -22,6 +23,7 @@ from kernelio.inotify import (
     IN_DELETE,
     IN_DELETE_SELF,
     IN_IGNORED,
+    IN_MASK_ADD,
     IN_MOVE_SELF,
     IN_MOVED_FROM,
     IN_MOVED_TO,
@@ -37,6 +39,9 @@ _STEPS_MAX = 64  # folders and links on the way to one file
 _READS_MAX = 64  # of 16 KiB each: a storm is left for the next turn of the loop
 _ENTRIES = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE | IN_ATTRIB
 _FOLDER = _ENTRIES | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
+# A folder on the way that is there tells of its own end; what else happens in it, as in /tmp, need
+# not wake us. Added to what it may be watched for already.
+_PASSED = IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR | IN_MASK_ADD
 _FILE = IN_CLOSE_WRITE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF
 _ANY = ""  # of a watch: every name counts
 
@@ -107,15 +112,21 @@ class ConfigFiles:
             self._inotify.remove(gone)
         self._names = names
 
-    def _watch_way(self, names: _Names, path: str) -> None:
-        for folder, name in _steps(path):
+    def _watch_way(self, names: _Names, path: str, *, again: bool = True) -> None:
+        for folder, name, passes in _steps(path):
             # Watched first and looked at then: a name that appears in between is told.
-            if not self._watch(names, folder, _FOLDER, name):
+            if passes:
+                watched = self._watch(names, os.path.join(folder, name), _PASSED)
+            else:
+                watched = self._watch(names, folder, _FOLDER, name)
+            if not watched:
+                if again:  # it went meanwhile
+                    self._watch_way(names, path, again=False)
                 return
         if not os.path.isdir(path):
             self._watch(names, path, _FILE, _ANY)
 
-    def _watch(self, names: _Names, path: str, mask: int, name: str) -> bool:
+    def _watch(self, names: _Names, path: str, mask: int, name: str | None = None) -> bool:
         if len(names) >= WATCHES_MAX:
             self.unwatched += 1
             return False
@@ -124,7 +135,9 @@ class ConfigFiles:
         except KernelioError:
             self.unwatched += os.path.exists(path)  # not there yet: its folder tells when it is
             return False
-        names.setdefault(watch, set()).add(name)
+        told = names.setdefault(watch, set())
+        if name is not None:
+            told.add(name)
         return True
 
 
@@ -136,8 +149,11 @@ def _links_in(folder: str) -> list[str]:
         return []
 
 
-def _steps(path: str) -> Iterator[tuple[str, str]]:
-    """List the names that lead to a file, each with the folder in which it is looked up."""
+def _steps(path: str) -> Iterator[tuple[str, str, bool]]:
+    """List the names that lead to a file, each with the folder in which it is looked up.
+
+    The third says that the name is a folder that is only passed.
+    """
     left, folder = _parts(path), "/"
     for _ in range(_STEPS_MAX):
         if not left:
@@ -146,8 +162,8 @@ def _steps(path: str) -> Iterator[tuple[str, str]]:
         if name == "..":
             folder = os.path.dirname(folder)
             continue
-        yield folder, name
         here = os.path.join(folder, name)
+        yield folder, name, bool(left) and os.path.isdir(here) and not os.path.islink(here)
         try:
             leads_to = os.readlink(here)
         except OSError:  # no link: it is a folder, the file, or not there

@@ -18,9 +18,11 @@ import msgspec
 import pytest
 
 from kernelio.errors import Unsupported
+from kernelio.inotify import Inotify
 from kernelio.process import voluntary_switches
 from kernelio.psi import Fired
 from memreact.actions import Evict, Inspect, Survey
+from memreact.control.store import SettingsStore
 from memreact.daemon import Daemon
 from memreact.events import (
     BatchEnded,
@@ -35,7 +37,8 @@ from memreact.events import (
 )
 from memreact.policy.state import Step
 from memreact.run_dir import RunDir
-from memreact.settings import load
+from memreact.settings import files_watched, read_layers
+from memreact.sources.config_files import ConfigFiles
 from memreact.sources.machine import DeviceWatch
 from memreact.systemd import Notifier
 from memreact.telemetry.journal import Journal
@@ -54,6 +57,7 @@ sys.exit(run(sys.argv[1], loop=sys.argv[2], root=sys.argv[3], trace=sys.argv[4] 
 """
 QUIET = "[memcg]\ndisabled = true\n"
 BUSY = "[memcg]\nperiod_secs = 1\neviction_run_aging_count_min = 1\nswap = true\n"
+UNHEARD = "[control]\nvsock = false\n"  # its ports are the machine's own
 LOOPS = ("uvloop", "asyncio")
 
 
@@ -62,7 +66,7 @@ class Running:
 
     def __init__(self, guest: FakeGuest, settings: str, loop: str, *, native: bool = False) -> None:
         self.guest = guest
-        self.settings = guest.shows("/etc/mine.toml", settings)
+        self.settings = guest.shows("/etc/mine.toml", settings + UNHEARD)
         self.trace = guest.path("/trace")
         address = guest.path("/notify")
         self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -327,16 +331,22 @@ class Alive:
     def __init__(self, guest: FakeGuest) -> None:
         full_guest(guest)
         self.guest = guest
-        self.settings = load(guest.shows("/etc/mine.toml", BUSY.replace("= 1\n", "= 3600\n", 1)))
+        patient = BUSY.replace("= 1\n", "= 3600\n", 1)
+        file = guest.shows("/etc/mine.toml", patient + UNHEARD)
         self.run_dir = RunDir(guest.path("/run/memreact"))
         self.lines: list[str] = []
+        self.store = SettingsStore(
+            lambda: read_layers(file, root=guest.layout.root),
+            lambda fresh: self.daemon.settle(fresh),  # noqa: PLW0108  # there is none yet
+            self.run_dir.pushed,
+        )
         self.daemon = Daemon(
-            self.settings,
+            self.store,
+            files=ConfigFiles(*files_watched(file, root=guest.layout.root), Inotify()),
             layout=guest.layout,
             run_dir=self.run_dir,
             journal=Journal("debug", write=self.lines.append),
             notifier=Notifier({}),
-            reload=lambda _revision: self.settings,
             trace=Trace(guest.path("/trace")),
         )
 
@@ -360,8 +370,8 @@ async def test_leaves_no_thread_and_no_fd_behind(guest: FakeGuest) -> None:
     assert len(inner_life()[0] - before[0]) == 3
     for _ in range(3):
         alive.daemon.reload()
-    other = guest.shows("/etc/other.toml", BUSY + "[log]\ndecisions = 77\n")
-    alive.daemon.settle(load(other, revision=2))
+    guest.shows("/etc/mine.toml", BUSY + UNHEARD + "[log]\ndecisions = 77\n")
+    alive.daemon.reload()
     await alive.ends()
     assert inner_life() == before
     assert any("because=rules_changed revision=2" in line for line in alive.lines)
@@ -470,7 +480,7 @@ async def test_after_a_restored_snapshot_turns_lie_elsewhere_than_the_clones(
 
 
 BUGS = {
-    "on the loop": "daemon.Daemon.settle = lambda self, fresh: 1 / 0",
+    "on the loop": "daemon.Daemon.reload = lambda self: 1 / 0",
     "on the worker": "daemon.Worker._carry_out = lambda self, *job: 1 / 0",
 }
 

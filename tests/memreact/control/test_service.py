@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -76,6 +76,7 @@ class Daemon:
         self.audit = Audit(Journal(write=self.lines.append), lambda: Instant(0))
         guest = Guest(
             status=self.status,
+            cgroups=self.cgroups,
             doctor=self._doctor,
             handle=self.events.append,
             why_not_run=lambda _: self.why_not,
@@ -86,15 +87,16 @@ class Daemon:
     def _files(self) -> list[Layer]:
         return [Layer(DEFAULT_ORIGIN, DEFAULTS), Layer(FILE, load_text(self.text, FILE))]
 
-    def status(self, path: str | None, cgroups: bool) -> Status:  # noqa: FBT001  # as declared
+    def cgroups(self, path: str | None) -> Iterator[CgroupStatus]:
         """Tell of two cgroups, or the one that is asked for."""
-        paths = [each for each in ("/a", "/b") if cgroups and path in (None, each)]
-        rows = (
-            CgroupStatus(
-                path=each, populated=True, frozen=False, counters=Counters(), next_eviction=NEXT
-            )
-            for each in paths
-        )
+        for each in ("/a", "/b"):
+            if path in (None, each):
+                yield CgroupStatus(
+                    path=each, populated=True, frozen=False, counters=Counters(), next_eviction=NEXT
+                )
+
+    def status(self, cgroups: tuple[CgroupStatus, ...] = ()) -> Status:
+        """Tell of the rest."""
         return Status(
             version="1",
             revision=1,
@@ -103,7 +105,7 @@ class Daemon:
             doing="resting",
             next_eviction=NEXT,
             counters=Counters(),
-            cgroups=tuple(rows),
+            cgroups=cgroups,
         )
 
     def _doctor(self) -> doctor.Report:
@@ -399,7 +401,7 @@ async def test_decisions_are_followed_as_they_are_made(daemon: Daemon) -> None:
         await _watch(client)
         for number in range(3):
             daemon.hub.publish(_row(number))
-        daemon.hub.publish(daemon.status(None, True))  # noqa: FBT003  # as declared
+        daemon.hub.publish(daemon.status(tuple(daemon.cgroups(None))))
         daemon.hub.publish(_row(3))
         for number in range(4):
             answer = await client.message()
@@ -423,7 +425,7 @@ async def test_status_is_followed_from_how_things_stand(daemon: Daemon) -> None:
         assert first is not None
         assert first["parameters"]["status"]["cgroups"] == []
         daemon.hub.publish(_row(1))
-        daemon.hub.publish(daemon.status("/a", True))  # noqa: FBT003  # as declared
+        daemon.hub.publish(daemon.status(tuple(daemon.cgroups("/a"))))
         second = await client.message()
         assert second is not None
         assert second["parameters"]["status"]["cgroups"][0]["path"] == "/a"

@@ -244,3 +244,13 @@ def test_events_that_were_lost_count_as_a_change(tmp_path: Path, watching: Watch
         (tmp_path / "etc/x").rmdir()
     answers = [files.read() for _ in range(queue // 1000)]
     assert any(answers)
+
+
+def test_a_neighbour_of_a_folder_on_the_way_wakes_nobody(
+    tmp_path: Path, watching: Watching
+) -> None:
+    write(tmp_path, FILE)
+    files = watching()
+    write(tmp_path, "beside")
+    write(tmp_path, "etc/beside")
+    assert not readable(files)

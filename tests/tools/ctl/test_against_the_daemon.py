@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from memreact.control.audit import Audit
 from memreact.control.peer import Peer
@@ -141,7 +142,8 @@ class Daemon:
         self.store = SettingsStore(lambda: layers, lambda _: None, PushedFile(f"{folder}/pushed"))
         self.audit = Audit(Journal(write=lambda _: None), lambda: Instant(0))
         guest = Guest(
-            status=lambda _path, _cgroups: STATUS,
+            status=lambda cgroups: replace(STATUS, cgroups=cgroups),
+            cgroups=lambda _path: iter(STATUS.cgroups),
             doctor=lambda: REPORT,
             handle=self.events.append,
             why_not_run=lambda _: None,

@@ -1,0 +1,128 @@
+"""The desk where others change settings and look: the store, what serves them, their ways in."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from kernelio.errors import KernelioError
+from memreact.control.audit import Audit
+from memreact.control.listening import Listening
+from memreact.control.peer import Peer
+from memreact.control.service import Guest, MemreactService
+from memreact.control.store import Change, SettingsStore
+from memreact.control.ttrpc import ttrpc_protocol
+from memreact.control.varlink import About, VarlinkProtocol
+from memreact.settings import SettingsError
+from memreact.sources.config_files import ConfigFiles
+from memreact.telemetry.hub import Hub
+from memreact.telemetry.journal import Journal
+from memreact_schemas.config import Compact, Config, Control, Memcg
+
+__all__ = ["Desk"]
+
+_FILES = Peer("settings files", may_read=True, may_write=True)
+
+
+class _KataAgent:
+    """The calls of Kata's agent that concern us, as pushes like any other."""
+
+    def __init__(self, store: SettingsStore, audit: Audit) -> None:
+        self._store = store
+        self._audit = audit
+
+    def set_memcg(self, keys: Memcg, peer: Peer) -> None:
+        """Put keys of `[memcg]` in force."""
+        self._told(peer, "MemAgentMemcgSet", Config(memcg=keys))
+
+    def set_compact(self, keys: Compact, peer: Peer) -> None:
+        """Put keys of `[compact]` in force."""
+        self._told(peer, "MemAgentCompactSet", Config(compact=keys))
+
+    def _told(self, peer: Peer, verb: str, patch: Config) -> None:
+        self._audit.changed(peer, verb, self._store.patch(patch, by=peer.name))
+
+
+class Desk:
+    """Whatever comes from outside: files that change, and calls.
+
+    Args:
+        folder: Where the unix sockets are.
+        store: The settings.
+        guest: What callers ask of the rest of the daemon.
+        hub: Where decisions and status are followed.
+        files: The settings files.
+        audit: Told of each change and each refusal.
+        journal: Told of trouble.
+    """
+
+    def __init__(  # noqa: PLR0913  # the parts come from outside, so that a test brings its own
+        self,
+        folder: str,
+        *,
+        store: SettingsStore,
+        guest: Guest,
+        hub: Hub,
+        files: ConfigFiles,
+        audit: Audit,
+        journal: Journal,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._store = store
+        self._files = files
+        self._audit = audit
+        self._journal = journal
+        service = MemreactService(store, guest, hub, audit)
+        services = {each.name: each for each in (About([service]), service)}
+        self._listening = Listening(
+            folder,
+            varlink=lambda peer: VarlinkProtocol(services, peer, audit.refused),
+            ttrpc=partial(ttrpc_protocol, _KataAgent(store, audit), audit=audit.refused),
+            audit=audit,
+            journal=journal,
+        )
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What cannot be listened on, and why."""
+        return self._listening.problems
+
+    def open(self) -> None:
+        """Take calls, and watch the files, from now on."""
+        self._listening.settle(self._store.settings.config.control)
+        self._loop.add_reader(self._files.fileno(), self._files_changed)
+        # Whatever changed between their reading and their being watched.
+        self.reload()
+
+    def settle(self, control: Control) -> None:
+        """Take calls as the settings that are in force from now on say."""
+        self._listening.settle(control)
+
+    def reload(self) -> Change | None:
+        """Read the files again; a bad one keeps what is in force, and None is returned."""
+        try:
+            change = self._store.reload()
+        except SettingsError as error:
+            self._journal.say("error", "settings_refused", error=error)
+            return None
+        self._audit.changed(_FILES, "reload", change)
+        for note in change.notes:
+            self._journal.say("warning", "settings_note", note=note)
+        return change
+
+    def close(self) -> None:
+        """Take no more calls."""
+        self._loop.remove_reader(self._files.fileno())
+        self._files.close()
+        self._listening.close()
+
+    def _files_changed(self) -> None:
+        try:
+            changed = self._files.read()
+        except KernelioError as error:
+            # It would stay readable for ever.
+            self._loop.remove_reader(self._files.fileno())
+            self._journal.say("warning", "not_watched", what="settings files", error=error)
+            return
+        if changed:
+            self.reload()
