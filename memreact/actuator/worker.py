@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from kernelio import cgroup, memcg
@@ -29,6 +30,9 @@ from memreact.sources.pressure import now_us, read_sample
 from memreact.sources.survey import survey
 
 __all__ = ["Ground", "Work", "Worker"]
+
+# The daemon ends within a second of being told to.
+PATIENCE_S = 0.8
 
 Work = Survey | Inspect | Evict | Reclaim | Age
 
@@ -66,14 +70,24 @@ class Worker:
         ground: Where and with what to work.
         gate: Asked before each write.
         post: Called on this thread with each event.
+        names: The one copy of each memcg's path, for surveys to take.
     """
 
-    def __init__(self, ground: Ground, gate: Gate, post: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        gate: Gate,
+        post: Callable[[Event], None],
+        names: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._ground = ground
+        self._next: Ground | None = None
+        self._moving = threading.Lock()
         self._gate = gate
         self._post = post
+        self._names = names
         self._closing = False
-        self._jobs: queue.SimpleQueue[tuple[Work, int] | Ground | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Work, int] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="memreact-worker", daemon=True)
 
     def start(self) -> None:
@@ -85,29 +99,44 @@ class Worker:
         self._jobs.put((work, token))
 
     def stand_on(self, ground: Ground) -> None:
-        """Work on other ground after the action that is under way; the old is closed then."""
-        self._jobs.put(ground)
+        """Work on other ground from the next action on; what it supersedes is closed."""
+        with self._moving:
+            superseded, self._next = self._next, ground
+        if superseded is not None:
+            superseded.close()
 
-    def close(self) -> None:
-        """End the thread after the action that is under way.
+    def close(self, patience_s: float = PATIENCE_S) -> bool:
+        """End the thread after the action that is under way, unless that takes too long.
 
         A write is broken off by whoever closes, a survey ends at the next memcg, and of a row of
-        agings only the one that runs is waited for: what one takes, seconds at worst, is the bound.
+        agings only the one that runs is waited for. What cannot be broken off, an aging of seconds
+        or a read that the kernel holds up, dies with the process.
+
+        Returns:
+            Whether the thread has ended; if not, it touches nothing any more that is closed now.
         """
         self._closing = True
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(patience_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         name_this_thread(self._thread.name)
         self._gate.serve_this_thread()
         while (job := self._jobs.get()) is not None:
-            if isinstance(job, Ground):
-                self._ground.close()
-                self._ground = job
-            else:
-                self._post(self._carry_out(*job))
+            self._move()
+            ended = self._carry_out(*job)
+            if not self._closing:  # nobody listens any more, and the way there may be closed
+                self._post(ended)
+        self._move()
         self._ground.close()
+
+    def _move(self) -> None:
+        with self._moving:
+            ground, self._next = self._next, None
+        if ground is not None:
+            self._ground.close()
+            self._ground = ground
 
     def _carry_out(self, work: Work, token: int) -> Event:
         ground = self._ground
@@ -119,6 +148,7 @@ class Worker:
                     ground.own_path,
                     mglru_works=works,
                     stopping=lambda: self._closing,
+                    names=self._names,
                 )
             case Inspect(path):
                 return self._inspect(path)
@@ -180,6 +210,8 @@ class Worker:
             self._same_memcg(work)
         except Vanished as gone:
             return _Ended("vanished", str(gone))
+        except KernelioError:
+            pass  # it cannot be told: what was refused says more
         return _Ended("refused", str(error))
 
     def _same_memcg(self, work: Evict | Reclaim | AgeTarget) -> None:

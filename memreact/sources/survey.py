@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 from kernelio import cgroup, memcg, mglru, psi
-from kernelio.errors import KernelioError, Vanished
+from kernelio.errors import KernelioError, Unsupported, Vanished
 from kernelio.layout import Layout
 from memreact.events import Generation, MemcgView, NodeView, Surveyed
 from memreact.sources.pressure import read_sample
@@ -22,6 +23,7 @@ def survey(
     *,
     mglru_works: bool,
     stopping: Callable[[], bool] = lambda: False,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> Surveyed:
     """Read all memcgs with one pass over lru_gen, or without it on the rung below.
 
@@ -33,9 +35,10 @@ def survey(
         own_path: memreact's own memcg.
         mglru_works: Whether to read lru_gen.
         stopping: Asked between two memcgs, of which there may be thousands: True ends it there.
+        names: The one copy of each path; those that are not in it yet are their own.
     """
     try:
-        inodes = dict(_until(stopping, cgroup.walk(layout)))
+        inodes = dict(_until(stopping, cgroup.walk(layout, names=names)))
         rows = mglru.read_lru_gen(layout.lru_gen) if mglru_works else ()
         found, lost_pages = _by_path(_until(stopping, rows), inodes)
         views = tuple(_until(stopping, _views(layout, inodes, found, mglru_works=mglru_works)))
@@ -110,11 +113,10 @@ def _views(
 
 
 def _stall(directory: str) -> psi.Stall:
+    """Its totals; where they are not shown (cgroup.pressure=0) it counts as one without stall."""
     try:
         return psi.read_cgroup_stall(directory)
-    except Vanished:
-        raise
-    except KernelioError:
+    except Unsupported:
         return psi.Stall(0, 0)
 
 

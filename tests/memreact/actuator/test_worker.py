@@ -6,10 +6,11 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 import pytest
+from msgspec.structs import replace
 
 from kernelio.interruptible import KICK_SIGNAL, install_kick_handler
 from kernelio.mglru import LruGen
@@ -53,14 +54,14 @@ class TellingGate(Gate):
 class Bench:
     """A worker on a guest, its gate, and what it posted."""
 
-    def __init__(self, guest: FakeGuest) -> None:
+    def __init__(self, guest: FakeGuest, names: Mapping[str, str] | None = None) -> None:
         self.guest = guest
         self.gate = TellingGate()
         self.posted: queue.SimpleQueue[Event] = queue.SimpleQueue()
         guest.shows("/proc/meminfo", golden_text("6.12/proc/meminfo"))
         guest.shows(LRU_GEN, "")
         self.inode = os.stat(shows_memcg(guest, "/a")).st_ino
-        self.worker = Worker(self.ground(), self.gate, self.posted.put)
+        self.worker = Worker(self.ground(), self.gate, self.posted.put, names or {})
 
     def ground(self, lru_gen: LruGen | None = None) -> Ground:
         """The guest's ground, with its own lru_gen or another."""
@@ -310,6 +311,50 @@ def test_other_ground_is_stood_on_in_turn_and_the_old_is_closed(bench: Bench) ->
         bench.worker.stand_on(bench.ground())
     bench.does(Survey())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_of_grounds_that_nobody_stood_on_yet_only_the_newest_is_kept_open(bench: Bench) -> None:
+    bench.does(Survey())
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        bench.worker.stand_on(bench.ground())
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+
+
+def test_a_memcg_that_cannot_be_looked_at_is_refused_and_not_the_end_of_the_worker(
+    bench: Bench,
+) -> None:
+    """Whoever nests long names until no path reaches them must not end all evictions."""
+    path = "/" + "/".join(["d" * 250] * 20)
+    ended = bench.batch(Evict(path, 1, 7, 0, 3, 0, 64))
+    assert (ended.outcome, ended.after) == ("refused", None)
+    aged = bench.does(Age((replace(target(bench), path=path),)))
+    assert isinstance(aged, AgingEnded)
+    assert aged.results[0].outcome == "refused"
+
+
+def test_a_survey_takes_the_names_that_are_kept(guest: FakeGuest) -> None:
+    kept = {"/a": os.fsdecode(b"/a")}  # no constant that all of Python shares
+    bench = Bench(guest, kept)
+    bench.worker.start()
+    surveyed = bench.does(Survey())
+    assert isinstance(surveyed, Surveyed)
+    assert surveyed.memcgs[1].path is kept["/a"]
+    bench.worker.close()
+
+
+def test_closing_does_not_wait_for_what_cannot_be_broken_off(
+    bench: Bench, blocked: Blocked
+) -> None:
+    blocked.begins(bench.evict())
+    assert not bench.worker.close(patience_s=0.01)
+    assert bench.worker._thread.is_alive()
+    bench.gate.stop_from_loop()
+    while bench.worker._thread.is_alive():
+        bench.gate.kick_if_writing()
+        bench.worker._thread.join(0.002)
+    assert bench.worker.close()
+    assert bench.posted.empty()  # nobody listens any more
 
 
 def test_closing_ends_the_thread_and_leaves_nothing_open(guest: FakeGuest) -> None:
