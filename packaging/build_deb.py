@@ -50,6 +50,7 @@ class Package:
         folders: Top-level folders of the wheel.
         commands: Console scripts of the wheel; those that it lacks are left out.
         units: systemd units in this folder.
+        groups: Whether it has system groups: NAME.sysusers in this folder.
         manuals: Manual pages in this folder.
         library: Where the modules go; one that Python does not know is told to the commands.
         shared: Files that another package has too, and that step aside while this one is here.
@@ -60,6 +61,7 @@ class Package:
     commands: tuple[str, ...]
     units: tuple[str, ...]
     manuals: tuple[str, ...]
+    groups: bool = False
     library: str = LIBRARY
     shared: tuple[str, ...] = ()
 
@@ -70,6 +72,7 @@ PACKAGES = (
         folders=("memreact", "kernelio", "memreact_schemas", "memreact_tools"),
         commands=("memreact", "memreact-ctl", "memreact-vsock", "memreact-top"),
         units=("memreact.service", "memreact-put-back.service"),
+        groups=True,
         manuals=("memreact.8", "memreact-ctl.1", "memreact-vsock.1"),
     ),
     Package(
@@ -165,6 +168,9 @@ def _console_scripts(archive: zipfile.ZipFile) -> dict[str, str]:
 def _stage_units(package: Package, stage: str) -> None:
     for unit in package.units:
         _write(stage, f"usr/lib/systemd/system/{unit}", _source(unit))
+    if package.groups:
+        groups = _source(f"{package.name}.sysusers")
+        _write(stage, f"usr/lib/sysusers.d/{package.name}.conf", groups)
 
 
 def _stage_manuals(package: Package, stage: str, version: str) -> None:

@@ -353,16 +353,21 @@ class Listening:
         self._named.clear()
 
     def _settle_unix(self, path: str) -> None:
-        try:
-            if path in self._named:
-                unix_socket.give_to_group(path, self._readers)
+        self._problems.pop(path, None)
+        for group in (self._readers, None) if self._readers is not None else (None,):
+            try:
+                self._open_unix(path, group)
+            except KernelioError as error:
+                self._trouble(path, error)  # where it is the group, root is let in all the same
             else:
-                self._unix[path].listen(unix_socket.open_listener(path, group=self._readers))
-                self._named.add(path)
-        except KernelioError as error:
-            self._trouble(path, error)
+                return
+
+    def _open_unix(self, path: str, group: int | None) -> None:
+        if path in self._named:
+            unix_socket.give_to_group(path, group)
         else:
-            self._problems.pop(path, None)
+            self._unix[path].listen(unix_socket.open_listener(path, group=group))
+            self._named.add(path)
 
     def _settle_vsock(self, key: str) -> None:
         way, wanted = self._vsock[key], self._port(key)

@@ -14,6 +14,7 @@ import pytest
 
 import build_deb
 from memreact.unit import UNITS
+from memreact_schemas.config import DEFAULTS
 from tests.packaging.conftest import MOMENT, ROOT
 
 
@@ -80,6 +81,11 @@ def test_a_command_starts_what_the_wheel_starts(wheel: Path, unpacked: Path) -> 
     launcher = (unpacked / "usr/bin/memreact").read_text()
     assert f"from {module} import {function}\n" in launcher
     assert f"sys.exit({function}())" in launcher
+
+
+def test_the_guest_package_brings_the_group_that_may_read(unpacked: Path) -> None:
+    rules = (unpacked / "usr/lib/sysusers.d/memreact.conf").read_text().splitlines()
+    assert [rule for rule in rules if not rule.startswith("#")] == [f"g {DEFAULTS.control.group} -"]
 
 
 def test_the_checksums_are_those_of_the_files(unpacked: Path) -> None:

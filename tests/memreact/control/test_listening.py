@@ -272,6 +272,19 @@ async def test_a_kernel_without_vsock_serves_unix_all_the_same(
 
 
 @pytest.mark.asyncio
+async def test_a_group_that_the_socket_cannot_be_given_to_keeps_nobody_else_out(
+    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(os, "chown", refuses)
+    async with machine(tmp_path, Control(group="root")) as here:
+        assert stat.S_IMODE(os.stat(f"{here.folder}/io.memreact").st_mode) == 0o600
+        assert "io.memreact" in here.listening.problems[0]
+
+
+@pytest.mark.asyncio
 async def test_the_group_may_connect_when_there_is_one(tmp_path: os.PathLike[str]) -> None:
     name = f"{tmp_path}/io.memreact"
     async with machine(tmp_path, Control(group="root")) as here:
