@@ -16,7 +16,16 @@ from memreact.actions import (
     Reclaim,
     Survey,
 )
-from memreact.events import AgingEnded, BatchEnded, Event, Inspected, Instant, Surveyed, TimerFired
+from memreact.events import (
+    AgingEnded,
+    BatchEnded,
+    CapabilitiesRead,
+    Event,
+    Inspected,
+    Instant,
+    Surveyed,
+    TimerFired,
+)
 from memreact.policy.plan import forbidden, is_within
 from memreact.policy.protection import reclaimable_bytes
 from memreact.policy.state import State, Step, Work
@@ -126,6 +135,16 @@ class Watched:
             generations = next(n.generations for n in view.nodes if n.node == node)
             assert write.seq <= generations[-1].seq - 2, "the two youngest are never asked for"
             assert write.swappiness == 0 or mine.swap
+        self._check_kind(write, guest)
+
+    def _check_kind(self, write: Evict | Reclaim, guest: CapabilitiesRead) -> None:
+        """No write takes a kind that it cannot keep apart on this kernel."""
+        if isinstance(write, Reclaim):
+            assert guest.reclaim_takes_swappiness or write.swappiness == -1
+            assert write.swappiness <= 200
+            return
+        alone = {"max": {0, 201}, "after_file": {0, 200}, "200": set(range(201))}
+        assert write.swappiness in alone[guest.anon_alone]
 
     def _check_kept(self, saw: object, floor: int, asked_bytes: int, *, anon: bool) -> None:
         """The promise once more, in its own words."""

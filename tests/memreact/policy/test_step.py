@@ -92,6 +92,8 @@ _guests = st.builds(
     privileged_psi=st.booleans(),
     own_path=st.just(OWN),
     boot_phase=st.sampled_from([0.0, 0.5]),
+    anon_alone=st.sampled_from(["200", "max", "after_file"]),
+    reclaim_takes_swappiness=st.booleans(),
     idle_because=_seldom.map(lambda so: "another memreact" if so else None),
 )
 
@@ -264,6 +266,8 @@ class AnyEvents(RuleBasedStateMachine):
             frozen=data.draw(st.integers(0, 9)) == 0,
             throttled_total=int(data.draw(st.integers(0, 9)) == 0),
             oom_total=int(data.draw(st.integers(0, 9)) == 0),
+            shmem_bytes=data.draw(_bytes),
+            zram_left_bytes=data.draw(st.none() | _bytes),
         )
 
     def surveyed(self, data: st.DataObject) -> None:
@@ -285,7 +289,8 @@ class AnyEvents(RuleBasedStateMachine):
         """The end of a write."""
         self.evicted += data.draw(st.sampled_from([0, pages // 2, pages, pages + 64]))
         after = self.inspection(data, path)
-        self.tell(BatchEnded(path, node, pages, how, after, 1_000))
+        exhausted = how == "done" and isinstance(self.doing, Reclaim) and data.draw(st.booleans())
+        self.tell(BatchEnded(path, node, pages, how, after, 1_000, exhausted=exhausted))
 
     def aged(self, data: st.DataObject, targets: Any) -> None:  # noqa: ANN401
         """The end of a row of agings; some of them may not be told."""
