@@ -63,6 +63,7 @@ wheel-check: wheel ## the wheel installed and run in a fresh .venv
 	$(BIN)/python -m venv build/wheel-venv
 	build/wheel-venv/bin/python $(PIP) install --constraint requirements-dev.txt dist/memreact-*.whl
 	cd build && wheel-venv/bin/memreact --version
+	cd build && wheel-venv/bin/memreact-ctl --help >/dev/null && wheel-venv/bin/memreact-host --help >/dev/null
 	cd build && : >empty.toml && wheel-venv/bin/memreact check empty.toml
 	cd build && for unit in memreact.service memreact-put-back.service; do \
 		wheel-venv/bin/memreact unit --print $$unit \

@@ -93,7 +93,7 @@ def changed_in_words(raw: bytes, *, dry_run: bool) -> str:
         head = f"revision {answer.revision}: {count} {would}"
     lines = [
         f"  {each.key}: {_json_or_none(each.before)} -> {_json_or_none(each.after)}"
-        f"  ({each.origin})"
+        + (f"  ({each.origin})" if each.origin else "")
         for each in answer.changed
     ]
     return _text([head, *lines, *(f"  note: {note}" for note in answer.notes)])
