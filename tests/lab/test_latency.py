@@ -111,13 +111,13 @@ def test_the_table_shows_each_figure_that_came() -> None:
 
 def test_what_missed_its_aim_or_never_stopped_is_said() -> None:
     rows = rows_of([Line("same", 1, {"latency_us": 30_000}), Line("same", 2, {"went_on_us": 5})])
-    assert verdicts(rows, 1, "tcg") == [
+    assert verdicts(rows, {"same": 1, "sibling": 1, "call": 1}, "tcg") == [
         "stall in the same cgroup: until the write returned: p50 is 30,000 us, aim 25,000",
         "stall in the same cgroup: went on to its own end: 1 times",
         "stall in a sibling: 0 of 1 evictions were interrupted",
-        "settings change: 0 of 1 evictions were interrupted",
+        "call over vsock: 0 of 1 evictions were interrupted",
     ]
-    assert verdicts([Row("wake to kick, idle", (200,))], 0, "native") == []
+    assert verdicts([Row("wake to kick, idle", (200,))], {}, "native") == []
 
 
 def test_the_busy_loop_parses_as_many_cgroups_as_it_says() -> None:

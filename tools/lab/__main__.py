@@ -12,7 +12,7 @@ from lab.errors import LabError
 from lab.guest import Guest
 from lab.host import cache_dir, install_missing, remove
 from lab.kernels import DEFAULT_KERNEL, KERNELS
-from lab.latency import in_guest, natively
+from lab.latency import ALL_KINDS, in_guest, natively
 from lab.machine import MachineOptions
 from lab.record import record
 from lab.stalls import stalls
@@ -51,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--deb", type=Path, help="the package to measure; else that of dist")
     latency.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
     latency.add_argument("--rounds", type=int, default=50, help="interruptions of each kind")
+    latency.add_argument(
+        "--kinds", nargs="+", choices=ALL_KINDS, default=ALL_KINDS, help="what to interrupt by"
+    )
     latency.add_argument("--native", action="store_true", help="wake to kick here, without a guest")
     ordinary = commands.add_parser("stalls", help="what a guest stalls while it does this and that")
     ordinary.set_defaults(command=lambda _arguments: stalls())
@@ -126,7 +129,7 @@ def _record(arguments: argparse.Namespace) -> int:
 def _latency(arguments: argparse.Namespace) -> int:
     if arguments.native:
         return natively()
-    return in_guest(arguments.deb, arguments.kernel, arguments.rounds)
+    return in_guest(arguments.deb, arguments.kernel, arguments.rounds, arguments.kinds)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

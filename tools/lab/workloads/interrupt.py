@@ -2,9 +2,15 @@
 
 Runs in the guest beside the installed daemon, whose trace it follows, so that no round waits for
 the host. Each round fills a cgroup with cold file cache, waits until the daemon evicts it with at
-least 448 MiB left, and a random moment later makes one of three things happen: an I/O stall in that
-very cgroup (direct reads), a memory stall in a sibling (memory.high), or settings that leave that
-cgroup alone (SIGHUP).
+least 448 MiB left, and a random moment later makes one of these happen:
+
+    same      an I/O stall in that very cgroup (direct reads)
+    sibling   a memory stall in another (memory.high)
+    settings  a settings file that says `disabled`; stamped before it is opened
+    call      PatchSettings of io.memreact that says so, over vsock's loop-back (CID 1)
+    kata      MemAgentMemcgSet of Kata's client that says so, over the same
+
+A call is stamped just before its bytes are sent, on a connection that is there already.
 """
 
 from __future__ import annotations
@@ -14,12 +20,12 @@ import json
 import mmap
 import os
 import random
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from lab.workloads.calls import KataCall, VarlinkCall, connected
 from lab.workloads.ftrace import Seen, Tracing, kick_in, reclaimed_pages
 from lab.workloads.lines import monotonic_us, say
 from lab.workloads.stall import High, Toucher, first_stalled_us, some_total_us
@@ -38,20 +44,31 @@ _LOOK_S = 0.002
 _DIRECT_MIB = 16
 _DIRECT_READ = 1 << 20
 _FILES = "/var/cache"
+_CGROUPS = "/sys/fs/cgroup"
 _STAYS_AWAY = ("pause", "rules", "hold", "stall_over_limit")
 _STOPPED = ("broken_off", "held_back")
 _SETTINGS = """\
 [memcg]
-disabled = true
+disabled = {disabled}
 period_secs = 1
 period_psi_percent_limit = 100
 eviction_run_aging_count_min = 1
 swappiness_max = {swappiness_max}
 
+[control]
+allow_guest = true
+
+[[memcg.cgroup]]
+path = "/"
+no_subdir = true
+disabled = true
+"""
+_LEFT_ALONE = """
 [[memcg.cgroup]]
 path = "{path}"
-disabled = {disabled}
+disabled = true
 """
+_DISABLED = {"patch": {"memcg": {"disabled": True}}}
 
 Entry = dict[str, Any]
 
@@ -61,6 +78,13 @@ class Stop(NamedTuple):
 
     ended_us: int
     broken_off: bool
+
+
+class Happened(NamedTuple):
+    """When it happened, 0 where it did not, and what else there is to tell of it."""
+
+    stamp_us: int
+    told: dict[str, int]
 
 
 class Void(Exception):  # noqa: N818  # no error: the round is tried again
@@ -176,11 +200,17 @@ def _sibling(cgroup: str) -> Callable[[str], int]:
 
 
 class Lab:
-    """One daemon, its trace, the kernel's, and the two cgroups."""
+    """One daemon, its trace, the kernel's, two cgroups, and two connections to the daemon."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
         self._settings = 0
+        self._left_alone = "".join(
+            _LEFT_ALONE.format(path=path)
+            for path in ("/system.slice", "/user.slice", _path_of(arguments.sibling), _own_path())
+        )
+        self.varlink = VarlinkCall(connected(arguments.varlink_port))
+        self.kata = KataCall(connected(arguments.ttrpc_port))
         self.work = Child(arguments.work, lambda: Work(arguments.work))
         self.sibling = Child(arguments.sibling, lambda: _sibling(arguments.sibling))
         self._tracing = Tracing()
@@ -193,6 +223,7 @@ class Lab:
             Void: The eviction was not there to be interrupted.
         """
         self.settle(disabled=True)  # filling takes longer than a period
+        self.varlink("DropPushed")
         self.work.tell("fill")
         self.work.answer()
         self.settle(disabled=False)
@@ -203,11 +234,11 @@ class Lab:
         before = self._follower.read()
         if any(each["event"].get("outcome") in _STOPPED for each in before):
             raise Void("stopped_before")
-        stamp_us = _HAPPENINGS[kind](self)
+        stamp_us, told = _HAPPENINGS[kind](self)
         time.sleep(_SETTLE_S)
         if not stamp_us:
             raise Void("no_stall")
-        return figures(self._follower.read(), self._tracing.seen(), stamp_us)
+        return {**figures(self._follower.read(), self._tracing.seen(), stamp_us), **told}
 
     def _wait_for_eviction(self) -> bool:
         deadline = time.monotonic() + _PATIENCE_S
@@ -223,38 +254,56 @@ class Lab:
             return int(file.read())
 
     def settle(self, *, disabled: bool) -> int:
-        """Put other settings in force; answers with the moment of the signal."""
+        """Write other settings; answers with the moment before."""
         self._settings += 1
         text = _SETTINGS.format(
-            path=self._arguments.work.removeprefix("/sys/fs/cgroup"),
-            disabled=str(disabled).lower(),
-            swappiness_max=50 + self._settings % 2,
+            disabled=str(disabled).lower(), swappiness_max=50 + self._settings % 2
         )
-        with open(self._arguments.settings, "w") as file:
-            file.write(text)
         stamp_us = monotonic_us()
-        os.kill(self._arguments.pid, signal.SIGHUP)
+        with open(self._arguments.settings, "w") as file:
+            file.write(text + self._left_alone)
         return stamp_us
 
 
-def _same(lab: Lab) -> int:
+def _path_of(folder: str) -> str:
+    return folder.removeprefix(_CGROUPS)
+
+
+def _own_path() -> str:
+    with open("/proc/self/cgroup") as file:
+        return file.read().strip().removeprefix("0::")
+
+
+def _same(lab: Lab) -> Happened:
     lab.work.tell("stall")
-    return lab.work.answer()
+    return Happened(lab.work.answer(), {})
 
 
-def _in_sibling(lab: Lab) -> int:
+def _in_sibling(lab: Lab) -> Happened:
     lab.sibling.tell("stall")
-    return lab.sibling.answer()
+    return Happened(lab.sibling.answer(), {})
 
 
-def _with_settings(lab: Lab) -> int:
-    return lab.settle(disabled=True)
+def _with_settings(lab: Lab) -> Happened:
+    return Happened(lab.settle(disabled=True), {})
 
 
-_HAPPENINGS: dict[str, Callable[[Lab], int]] = {
+def _with_call(lab: Lab) -> Happened:
+    sent = lab.varlink("PatchSettings", _DISABLED)
+    return Happened(sent.at_us, {"answered_us": sent.answered_us})
+
+
+def _with_katas_call(lab: Lab) -> Happened:
+    sent = lab.kata()
+    return Happened(sent.at_us, {"answered_us": sent.answered_us})
+
+
+_HAPPENINGS: dict[str, Callable[[Lab], Happened]] = {
     "same": _same,
     "sibling": _in_sibling,
     "settings": _with_settings,
+    "call": _with_call,
+    "kata": _with_katas_call,
 }
 
 
@@ -336,12 +385,14 @@ def main() -> None:
     parser.add_argument("--sibling", required=True, help="folder of another")
     parser.add_argument("--trace", required=True, help="what `memreact run --trace` writes")
     parser.add_argument("--settings", required=True, help="the daemon's file")
-    parser.add_argument("--pid", type=int, required=True, help="the daemon")
+    parser.add_argument("--varlink-port", type=int, default=1050, help="the daemon's, of vsock")
+    parser.add_argument("--ttrpc-port", type=int, default=1051, help="the daemon's, of vsock")
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--kinds", nargs="+", choices=_HAPPENINGS, default=list(_HAPPENINGS))
     arguments = parser.parse_args()
     lab = Lab(arguments)
     say("ready")
-    wanted = dict.fromkeys(_HAPPENINGS, arguments.rounds)
+    wanted = dict.fromkeys(arguments.kinds, arguments.rounds)
     for _ in range(3 * arguments.rounds):
         for kind in [kind for kind, left in wanted.items() if left]:
             try:
