@@ -26,6 +26,7 @@ from memreact.control.audit import Audit
 from memreact.control.desk import Desk
 from memreact.control.service import Guest
 from memreact.control.store import SettingsStore
+from memreact.disturbances import Disturbances
 from memreact.events import (
     CapabilitiesRead,
     ClockDisturbed,
@@ -53,7 +54,7 @@ from memreact.sources.protection import read_protection
 from memreact.sources.tree import CgroupTree
 from memreact.sources.triggers import Triggers
 from memreact.sources.waiter import Waiter
-from memreact.systemd import Notifier, watchdog_us
+from memreact.systemd import Notifier, is_journal, puts_back_for_us, watchdog_us
 from memreact.telemetry.decisions import DecisionLog, row_of
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
@@ -65,6 +66,7 @@ __all__ = ["Daemon", "run"]
 
 # The waiting thread needs the interpreter's lock: with Python's 5 ms it would wait that long.
 SWITCH_INTERVAL_S = 0.0001
+_STDERR = 2
 _TOLD = {"turn", "pause", "resume", "rules"}
 # The work of one turn must move on within this, or the watchdog is no longer fed.
 _STUCK_US = 300_000_000
@@ -124,8 +126,11 @@ class Daemon:
         self._limits = LimitWatch(layout, Inotify())
         self._tree = CgroupTree(layout, Inotify())
         self._reactor = Reactor(self._loop, now_us, settings.rules, self._perform, self._observe)
+        self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
         self._idle_because: str | None = None
+        self._holes_told = {"cgroups_not_watched": 0, "cgroups_left_out": 0}
+        self.stuck = False
         self._begin()
         self._desk = Desk(
             run_dir.path,
@@ -231,9 +236,8 @@ class Daemon:
         return examine(self._layout, own_pid=os.getpid())
 
     def _begin(self) -> None:
-        guest = self._examined()
-        ground = break_ground(self._layout, self._own_path, guest)
-        self._worker = Worker(ground, self._gate, self._mailbox.post)
+        ground, guest = break_ground(self._layout, self._own_path, self._examined())
+        self._worker = Worker(ground, self._gate, self._mailbox.post, self._tree.names)
         self._hands = Hands(
             layout=self._layout,
             own_path=self._own_path,
@@ -255,8 +259,7 @@ class Daemon:
         self._reactor.handle(guest)
         for event in self._tree.scan():
             self._reactor.handle(event)
-        if self._tree.unwatched:
-            self._journal.say("warning", "cgroups_not_watched", watches=self._tree.unwatched)
+        self._say_holes()
         self._sources = (self._tree, self._limits, *self._machine())
         for source in self._sources:
             self._loop.add_reader(source.fileno(), self._read, source)
@@ -280,9 +283,33 @@ class Daemon:
             self._journal.say("warning", "not_watched", what=type(source).__name__, error=error)
             return
         for event in events:
-            if event == _RESTORED:  # the clones of a snapshot would all take their turns together
-                self._phase = self._run_dir.phase(draw_again=True)
-            self._reactor.handle(event)
+            if isinstance(event, ClockDisturbed):
+                self._disturbances.tell(event)
+            else:
+                self._reactor.handle(event)
+        if source is self._tree:
+            self._say_holes()
+
+    def _disturbed(self, event: ClockDisturbed) -> None:
+        if event == _RESTORED:  # the clones of a snapshot would all take their turns together
+            self._phase = self._run_dir.phase(draw_again=True)
+        self._reactor.handle(event)
+
+    def _say_holes(self) -> None:
+        """Tell of memcgs that are not followed, again whenever they are twice as many."""
+        tree = self._tree
+        holes = {"cgroups_not_watched": tree.unwatched, "cgroups_left_out": tree.left_out}
+        for what, number in holes.items():
+            if number and number >= 2 * self._holes_told[what]:
+                self._holes_told[what] = number
+                self._journal.say("warning", what, n=number)
+
+    def _compare(self, survey: Surveyed) -> None:
+        """A survey walks the real tree: let it fill the holes that inotify leaves."""
+        if survey.failed is None:
+            for event in self._tree.check((view.path, view.inode) for view in survey.memcgs):
+                self._reactor.handle(event)
+            self._say_holes()
 
     def _fired(self, fired: Fired, stops: int) -> None:
         """On the waiting thread: what was stopped, for the loop to decide on."""
@@ -300,6 +327,8 @@ class Daemon:
         for mail in mails:
             if not isinstance(mail, tuple):
                 self._busy_since = None
+                if isinstance(mail, Surveyed):
+                    self._compare(mail)
                 self._reactor.handle(mail)
 
     def _stall(self, trigger: str) -> StallSeen:
@@ -349,8 +378,8 @@ class Daemon:
         return status_line(state, rules, now_us(), page_bytes)
 
     def _read_capabilities(self) -> CapabilitiesRead:
-        guest = self._examined()
-        self._worker.stand_on(break_ground(self._layout, self._own_path, guest))
+        ground, guest = break_ground(self._layout, self._own_path, self._examined())
+        self._worker.stand_on(ground)
         return guest
 
     def _examined(self) -> CapabilitiesRead:
@@ -371,6 +400,7 @@ class Daemon:
 
     def _close(self) -> None:
         self._reactor.close()
+        self._disturbances.close()
         self._desk.close()
         if self._feeding is not None:
             self._feeding.cancel()
@@ -378,7 +408,7 @@ class Daemon:
         for source in self._sources:
             self._loop.remove_reader(source.fileno())
             source.close()
-        self._worker.close()
+        self.stuck = not self._worker.close()
         self._triggers.close()
         self._waiter.close()
         self._waiting.close()
@@ -410,9 +440,8 @@ def run(
         lambda fresh: served[0].settle(fresh),  # noqa: PLW0108  # there is none yet
         run_dir.pushed,
     )
-    under_systemd = "INVOCATION_ID" in os.environ
     level = store.settings.rules.log_level
-    journal = Journal(level, under_systemd="JOURNAL_STREAM" in os.environ)
+    journal = Journal(level, under_systemd=is_journal(os.environ, _STDERR))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     install_kick_handler()
     layout = Layout(root, _cgroup_mount(root))
@@ -439,9 +468,17 @@ def run(
 
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
         failed = runner.run(main())
-    if run_dir.locked and not under_systemd:
-        run_dir.put_back(layout)  # under systemd a unit of its own does it, at the final stop only
+    if run_dir.locked and not puts_back_for_us(os.environ):
+        _put_back(run_dir, layout, journal)
+    if served[0].stuck:
+        journal.say("warning", "ends_in_mid_work")  # what is left dies with the process
+        os._exit(1 if failed else 0)
     return 1 if failed else 0
+
+
+def _put_back(run_dir: RunDir, layout: Layout, journal: Journal) -> None:
+    for error in run_dir.put_back(layout).failed:
+        journal.say("warning", "not_put_back", error=error)
 
 
 def _end_at_bugs(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:

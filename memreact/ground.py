@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Literal
+
+from msgspec.structs import replace
 
 from kernelio import mglru
 from kernelio.errors import KernelioError
@@ -88,13 +89,17 @@ def switch_on(layout: Layout, run_dir: RunDir, journal: Journal) -> None:
     journal.say("notice", "lru_gen_switched_on", before=f"{before:#06x}")
 
 
-def break_ground(layout: Layout, own_path: str, guest: CapabilitiesRead) -> Ground:
-    """Open what the worker writes to."""
+def break_ground(
+    layout: Layout, own_path: str, guest: CapabilitiesRead
+) -> tuple[Ground, CapabilitiesRead]:
+    """Open what the worker writes to; where that fails nothing can be done, and that is said."""
     lru_gen = None
     if guest.idle_because is None and guest.evicts == "mglru":
-        with suppress(KernelioError):
+        try:
             lru_gen = mglru.LruGen.open(layout.lru_gen)
-    return Ground(layout, own_path, _folios(layout, guest.page_bytes), lru_gen)
+        except KernelioError as error:
+            guest = replace(guest, idle_because=f"lru_gen cannot be opened ({error})")
+    return Ground(layout, own_path, _folios(layout, guest.page_bytes), lru_gen), guest
 
 
 def _folios(layout: Layout, page_bytes: int) -> Folios:

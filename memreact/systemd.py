@@ -5,13 +5,14 @@ uvloop cannot reach abstract sockets, and one sendto takes microseconds.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
 
 from memreact.events import Instant
 
-__all__ = ["Notifier", "watchdog_us"]
+__all__ = ["Notifier", "is_journal", "puts_back_for_us", "watchdog_us"]
 
 
 class Notifier:
@@ -72,3 +73,20 @@ def watchdog_us(environ: Mapping[str, str], pid: int) -> int | None:
     if not wanted.isdecimal() or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     return int(wanted) or None
+
+
+def is_journal(environ: Mapping[str, str], fd: int) -> bool:
+    """Whether systemd connected this descriptor to the journal: the variable alone is inherited."""
+    try:
+        there = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
+
+
+def puts_back_for_us(environ: Mapping[str, str]) -> bool:
+    """Whether a unit of its own puts back what we switched on: our unit says so, and no other.
+
+    Each process below any unit has $INVOCATION_ID, a memreact that was started by hand too.
+    """
+    return environ.get("MEMREACT_PUT_BACK") == "unit"

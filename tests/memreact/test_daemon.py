@@ -12,16 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from typing import Any
 
 import msgspec
 import pytest
 
 from kernelio.errors import Unsupported
-from kernelio.inotify import Inotify
+from kernelio.inotify import IN_MODIFY, Inotify
 from kernelio.process import voluntary_switches
 from kernelio.psi import Fired
-from memreact.actions import Evict, Inspect, Survey
+from memreact.actions import Action, Evict, Inspect, Survey
 from memreact.control.store import SettingsStore
 from memreact.daemon import Daemon
 from memreact.events import (
@@ -51,9 +52,33 @@ PATIENCE_S = 15  # bounds a failure; nothing waits for it when all is well
 SILENCE_S = 1.5  # how long nothing must happen
 STOP_S = 1.0
 PROGRAM = """
-import sys
+import os, sys
+from kernelio import psi
+if sys.argv[3]:  # a plain file would take a trigger for its new text
+    psi.arm_trigger = lambda path, kind, **window: os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 from memreact.daemon import run
 sys.exit(run(sys.argv[1], loop=sys.argv[2], root=sys.argv[3], trace=sys.argv[4] or None))
+"""
+# Writes to lru_gen wait in the kernel, as those of a large memcg do, until they are kicked.
+WRITES_BLOCK = """
+import os
+from kernelio.mglru import LruGen
+_, full = os.pipe()
+os.set_blocking(full, False)
+try:
+    while True:
+        os.write(full, bytes(4096))
+except BlockingIOError:
+    os.set_blocking(full, True)
+LruGen.open = classmethod(lambda cls, path: cls(os.dup(full), path))
+"""
+NOTHING_ENDS = """
+import sys, time
+from kernelio.mglru import LruGen
+def evict(*ignored, **all_of_it):
+    print("evicts", file=sys.stderr, flush=True)
+    time.sleep(3600)
+LruGen.evict = evict
 """
 QUIET = "[memcg]\ndisabled = true\n"
 BUSY = "[memcg]\nperiod_secs = 1\neviction_run_aging_count_min = 1\nswap = true\n"
@@ -64,7 +89,17 @@ LOOPS = ("uvloop", "asyncio")
 class Running:
     """A memreact that runs, and systemd that listens to it."""
 
-    def __init__(self, guest: FakeGuest, settings: str, loop: str, *, native: bool = False) -> None:
+    def __init__(  # noqa: PLR0913  # each has a default
+        self,
+        guest: FakeGuest,
+        settings: str,
+        loop: str,
+        *,
+        native: bool = False,
+        stderr: int = subprocess.PIPE,
+        first: str = "",
+        **environ: str,
+    ) -> None:
         self.guest = guest
         self.settings = guest.shows("/etc/mine.toml", settings + UNHEARD)
         self.trace = guest.path("/trace")
@@ -75,9 +110,14 @@ class Running:
         self.said: list[str] = []
         root = "" if native else guest.root
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, self.settings, loop, root, self.trace],
-            env={**os.environ, "NOTIFY_SOCKET": address, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stderr=subprocess.PIPE,
+            [sys.executable, "-c", first + PROGRAM, self.settings, loop, root, self.trace],
+            env={
+                **{key: value for key, value in os.environ.items() if key != "MEMREACT_PUT_BACK"},
+                "NOTIFY_SOCKET": address,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                **environ,
+            },
+            stderr=stderr,
             text=True,
         )
 
@@ -120,6 +160,19 @@ class Running:
         with open(self.trace, "rb") as file:
             return [msgspec.json.decode(line, type=Entry) for line in file]
 
+    def does(self, kind: type[Action]) -> None:
+        """Wait until it is ready, and then until it begins to do this."""
+        self.hears("READY=1")
+        gives_up_at = time.monotonic() + PATIENCE_S
+        watch = Inotify()
+        watch.add(self.trace, IN_MODIFY)
+        with closing(watch):
+            while not any(isinstance(a, kind) for entry in self.entries() for a in entry.actions):
+                left = gives_up_at - time.monotonic()
+                assert left > 0, f"never did {kind.__name__}"
+                select.select([watch], [], [], left)
+                watch.read()
+
     def close(self) -> None:
         """End it, whatever happened."""
         if self.process.poll() is None:
@@ -136,8 +189,8 @@ def start(request: pytest.FixtureRequest, guest: FakeGuest) -> Iterator[Start]:
     """Start a daemon on one of the two loops."""
     started: list[Running] = []
 
-    def running(settings: str = QUIET, *, native: bool = False) -> Running:
-        started.append(Running(guest, settings, request.param, native=native))
+    def running(settings: str = QUIET, **how: Any) -> Running:  # noqa: ANN401  # as Running takes it
+        started.append(Running(guest, settings, request.param, **how))
         return started[-1]
 
     yield running
@@ -163,12 +216,40 @@ def test_starts_and_stops_on_this_machine_whatever_it_lacks(start: Start) -> Non
     assert "Traceback" not in told
 
 
-def test_ends_within_a_second_of_sigterm(guest: FakeGuest, start: Start) -> None:
-    full_guest(guest)
-    daemon = start(BUSY)
-    daemon.hears("READY=1")
+def was_switched_on(guest: FakeGuest) -> None:
+    """By the run before this one."""
+    guest.shows("/run/memreact/switched-on", f"{guest.path(ENABLED)}\t0x0002\n")
+
+
+def test_ends_within_a_second_of_sigterm_with_a_write_in_the_kernel(
+    guest: FakeGuest, start: Start
+) -> None:
+    was_switched_on(full_guest(guest))
+    daemon = start(BUSY, first=WRITES_BLOCK)
+    daemon.does(Evict)
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.process.wait(timeout=STOP_S) == 0
+    assert guest.received(ENABLED).startswith(b"0x0002")
+    _, told = daemon.process.communicate(timeout=PATIENCE_S)
+    assert "ends_in_mid_work" not in told
+
+
+def test_ends_within_a_second_of_sigterm_though_the_kernel_lets_nothing_go(
+    guest: FakeGuest, start: Start
+) -> None:
+    """An aging, or a read that waits for a lock: no kick ends it, the end of the process does."""
+    was_switched_on(full_guest(guest))
+    daemon = start(BUSY, first=NOTHING_ENDS)
+    daemon.hears("READY=1")
+    daemon.tells("evicts")
+    began = time.monotonic()
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(timeout=PATIENCE_S) == 0
+    assert time.monotonic() - began < STOP_S + 0.5  # 0.8 of them waited on purpose
+    assert guest.received(ENABLED).startswith(b"0x0002")
+    _, told = daemon.process.communicate(timeout=PATIENCE_S)
+    assert "ends_in_mid_work" in told
+    assert daemon.entries()[-1].event == Stopping()
 
 
 def test_while_idle_no_thread_wakes_up(guest: FakeGuest, start: Start) -> None:
@@ -266,7 +347,9 @@ def test_cgroups_that_come_and_go_by_the_hundred_are_followed(
     for number in range(300):
         shows_memcg(guest, f"/burst{number}")
         guest.loses(f"/sys/fs/cgroup/burst{number}")
+    daemon.process.send_signal(signal.SIGSTOP)  # a kernel shows a cgroup with all its files
     shows_memcg(guest, "/last\udcff one")
+    daemon.process.send_signal(signal.SIGCONT)
     daemon.process.send_signal(signal.SIGHUP)  # answered when what came before was read, or later
     daemon.hears("READY=1")
     assert daemon.is_silent()
@@ -285,8 +368,8 @@ def test_cgroups_that_come_and_go_by_the_hundred_are_followed(
 
 def test_killed_in_mid_turn_it_starts_again(guest: FakeGuest, start: Start) -> None:
     full_guest(guest)
-    first = start(BUSY)
-    first.hears("READY=1")
+    first = start(BUSY, first=WRITES_BLOCK)
+    first.does(Evict)
     first.process.kill()
     first.process.wait(PATIENCE_S)
     os.unlink(guest.path("/notify"))

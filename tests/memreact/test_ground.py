@@ -168,15 +168,24 @@ def test_a_switch_that_cannot_be_read_is_left_alone(guest: FakeGuest) -> None:
 
 def test_lru_gen_is_opened_only_to_be_used(guest: FakeGuest, can: Capabilities) -> None:
     seen = read(can)
-    ground = break_ground(guest.layout, "/own", seen)
+    ground, said = break_ground(guest.layout, "/own", seen)
     assert ground.lru_gen is not None
+    assert said == seen
     ground.close()
     idle_too = msgspec.structs.replace(seen, idle_because="x")
-    assert break_ground(guest.layout, "/own", idle_too).lru_gen is None
+    assert break_ground(guest.layout, "/own", idle_too)[0].lru_gen is None
     below = msgspec.structs.replace(seen, evicts="memory.reclaim")
-    assert break_ground(guest.layout, "/own", below).lru_gen is None
+    assert break_ground(guest.layout, "/own", below)[0].lru_gen is None
+
+
+def test_where_lru_gen_cannot_be_opened_that_is_why_we_idle(
+    guest: FakeGuest, can: Capabilities
+) -> None:
     guest.loses(LRU_GEN)
-    assert break_ground(guest.layout, "/own", seen).lru_gen is None
+    ground, said = break_ground(guest.layout, "/own", read(can))
+    assert ground.lru_gen is None
+    assert said.idle_because is not None
+    assert guest.path(LRU_GEN) in said.idle_because
 
 
 def test_folios_of_a_size_between_count_though_files_are_in_pages(
@@ -188,14 +197,14 @@ def test_folios_of_a_size_between_count_though_files_are_in_pages(
     guest.shows(f"{thp}/hpage_pmd_size", "2097152\n")
     guest.shows(f"{thp}/hugepages-64kB/enabled", "[always] inherit madvise never\n")
     guest.shows("/proc/self/mounts", "/dev/vda / ext4 rw 0 0\n")
-    ground = break_ground(
+    ground, _ = break_ground(
         guest.layout, "/own", msgspec.structs.replace(read(can), evicts="nothing")
     )
     assert ground.folios == (can.page_size, 64 << 10, 2 << 20)
 
 
 def test_folios_are_pages_where_nothing_else_is_known(guest: FakeGuest, can: Capabilities) -> None:
-    ground = break_ground(
+    ground, _ = break_ground(
         guest.layout, "/own", msgspec.structs.replace(read(can), evicts="nothing")
     )
     assert min(ground.folios) >= can.page_size

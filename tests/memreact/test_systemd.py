@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from memreact.events import Instant
-from memreact.systemd import Notifier, watchdog_us
+from memreact.systemd import Notifier, is_journal, puts_back_for_us, watchdog_us
 from tests.fake_guest import FakeGuest
 
 Ear = Callable[[str], socket.socket]
@@ -119,3 +119,19 @@ def test_the_watchdog_is_fed_only_where_systemd_waits_for_us(
     environ: dict[str, str], wanted: int | None
 ) -> None:
     assert watchdog_us(environ, 7) == wanted
+
+
+def test_the_journal_is_known_by_what_the_descriptor_is(guest: FakeGuest) -> None:
+    with open(guest.shows("/stderr", ""), "rb") as file:
+        there = os.fstat(file.fileno())
+        mine = {"JOURNAL_STREAM": f"{there.st_dev}:{there.st_ino}"}
+        assert is_journal(mine, file.fileno())
+        assert not is_journal({"JOURNAL_STREAM": f"{there.st_dev}:{there.st_ino}1"}, file.fileno())
+        assert not is_journal({}, file.fileno())
+        closed = file.fileno()
+    assert not is_journal(mine, closed)
+
+
+def test_only_our_own_unit_puts_back_for_us() -> None:
+    assert puts_back_for_us({"MEMREACT_PUT_BACK": "unit"})
+    assert not puts_back_for_us({"INVOCATION_ID": "abc"})
