@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from memreact.systemd import puts_back_for_us
 from memreact.unit import UNITS, unit_text
 from tests.packaging.conftest import ROOT
 
@@ -45,6 +46,20 @@ def test_the_record_is_still_there_when_it_is_put_back() -> None:
     assert _values("RuntimeDirectoryPreserve") == ["yes"]
     assert f"RuntimeDirectory={_values('RuntimeDirectory')[0]}\n" in keeper
     assert "RuntimeDirectoryPreserve" not in keeper
+
+
+def test_the_daemon_knows_that_a_unit_puts_back_for_it() -> None:
+    assert _values("Environment") == ["MEMREACT_PUT_BACK=unit"]
+    name, _, value = _values("Environment")[0].partition("=")
+    assert puts_back_for_us({name: value})
+
+
+def test_no_number_of_failures_ends_it_for_good() -> None:
+    assert _values("StartLimitIntervalSec") == ["0"]
+    assert _values("StartLimitBurst") == []
+    assert _values("Restart") == ["on-failure"]
+    assert int(_values("RestartSteps")[0]) > 1
+    assert _values("RestartMaxDelaySec") == ["10min"]
 
 
 def test_no_setting_is_written_twice() -> None:
