@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from msgspec import Struct
 
@@ -37,6 +37,10 @@ _CGROUPS_AT_ONCE = 64
 _US_PER_SEC = 1_000_000
 
 
+def _no_ledger(*_: object) -> NoReturn:
+    raise _not_possible("no ledger is kept here")
+
+
 class Guest(NamedTuple):
     """What the service asks of the rest of the daemon.
 
@@ -48,6 +52,8 @@ class Guest(NamedTuple):
         handle: Takes an event in, and returns when it is decided on.
         why_not_run: Says why no turn can begin now.
         clock: Reads the moment.
+        take_stock: Reads where the memory is, for the ledger in a status.
+        host_holds: Takes in what the host said that it holds.
     """
 
     status: Callable[[tuple[CgroupStatus, ...]], Status]
@@ -56,6 +62,8 @@ class Guest(NamedTuple):
     handle: Callable[[Event], object]
     why_not_run: Callable[[str | None], Because | None]
     clock: Callable[[], Instant]
+    take_stock: Callable[[], Awaitable[None]] = _no_ledger
+    host_holds: Callable[[int], None] = _no_ledger
 
 
 class MemreactService:
@@ -89,6 +97,7 @@ class MemreactService:
             "Pause": self._pause,
             "Resume": self._resume,
             "RunNow": self._run_now,
+            "HostHolds": self._host_holds,
             "SetLogLevel": self._set_log_level,
             "Watch": self._watch,
         }
@@ -165,9 +174,19 @@ class MemreactService:
     def _get_status(self, call: control.GetStatus, peer: Peer) -> Answer:
         del peer
         path = None if call.path is None else _normal(call.path)
+        if call.ledger:
+            return self._tell_afresh(self._guest.take_stock(), call, path)
         if call.cgroups is False:
             return control.StatusAnswer(status=self._guest.status(()))
         return self._tell(path, self._guest.cgroups(path))
+
+    async def _tell_afresh(
+        self, stock: Awaitable[None], call: control.GetStatus, path: str | None
+    ) -> control.StatusAnswer:
+        await stock
+        if call.cgroups is False:
+            return control.StatusAnswer(status=self._guest.status(()))
+        return await self._tell(path, self._guest.cgroups(path))
 
     async def _tell(
         self, path: str | None, cgroups: Iterator[CgroupStatus]
@@ -218,6 +237,11 @@ class MemreactService:
             raise _not_possible(f"{why.code}: {detail}" if detail else why.code)
         self._audit.asked(peer, "RunNow", path=path or "")
         self._guest.handle(RunAsked(path, peer.name))
+        return control.Nothing()
+
+    def _host_holds(self, call: control.HostHolds, peer: Peer) -> control.Nothing:
+        del peer  # no line in the journal: a host may say it every few seconds
+        self._guest.host_holds(call.held_bytes)
         return control.Nothing()
 
     def _watch(self, call: control.Watch, peer: Peer) -> _Watching:

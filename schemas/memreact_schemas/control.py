@@ -34,6 +34,7 @@ __all__ = [
     "GetDoctor",
     "GetSettings",
     "GetStatus",
+    "HostHolds",
     "Method",
     "NoSuchRule",
     "NotPossible",
@@ -195,10 +196,13 @@ class GetStatus(_Call, frozen=True, kw_only=True):
     Args:
         path: Of one cgroup to tell of, and those below it; None for all.
         cgroups: Tell of cgroups at all; None means yes.
+        ledger: Take stock first, which reads a flag of every free block; None means no, and the
+            ledger is that of the last reading.
     """
 
     path: str | None = None
     cgroups: bool | None = None
+    ledger: bool | None = None
 
 
 class StatusAnswer(_Answer, frozen=True, kw_only=True):
@@ -251,6 +255,16 @@ class RunNow(_Call, frozen=True, kw_only=True):
     """
 
     path: str | None = None
+
+
+class HostHolds(_Call, frozen=True, kw_only=True):
+    """Tell the guest how much of its memory its host holds; it is shown in its ledger.
+
+    Args:
+        held_bytes: Resident in the host, swapped out there or not.
+    """
+
+    held_bytes: Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class SetLogLevel(Change, frozen=True, kw_only=True):
@@ -348,6 +362,7 @@ METHODS: Mapping[str, Method] = {
     "Pause": Method(Pause, Paused, writes=True),
     "Resume": Method(Resume, Nothing, writes=True),
     "RunNow": Method(RunNow, Nothing, writes=True),
+    "HostHolds": Method(HostHolds, Nothing, writes=True),
     "SetLogLevel": Method(SetLogLevel, Changed, writes=True),
     "Watch": Method(Watch, WatchItem, writes=False, streams=True),
 }

@@ -20,6 +20,9 @@ __all__ = [
     "Doing",
     "GenerationStatus",
     "HoldStatus",
+    "LedgerRun",
+    "LedgerStatus",
+    "LedgerTally",
     "NextEviction",
     "NodeStatus",
     "PauseStatus",
@@ -238,6 +241,88 @@ class HoldStatus(Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
+class LedgerTally(Struct, frozen=True, kw_only=True, gc=False):
+    """What evictions took; they only grow.
+
+    Args:
+        evicted_file_bytes: Page cache.
+        evicted_anon_bytes: Anonymous and shared memory.
+        zram_taken_bytes: Of the guest's memory, what zram took for that: it is not free.
+    """
+
+    evicted_file_bytes: int = 0
+    evicted_anon_bytes: int = 0
+    zram_taken_bytes: int = 0
+
+
+class LedgerRun(Struct, frozen=True, kw_only=True, gc=False):
+    """The last run that evicted something, between the readings before and after it.
+
+    Args:
+        began_at_us: Its begin.
+        ended_at_us: Its end.
+        tally: What it took.
+        reportable_grew_bytes: By so much more of the free memory can be reported; None before the
+            reading after it, or where that cannot be known.
+        reported_grew_bytes: By so much more was reported; the same.
+    """
+
+    began_at_us: int
+    ended_at_us: int
+    tally: LedgerTally
+    reportable_grew_bytes: int | None = None
+    reported_grew_bytes: int | None = None
+
+
+class LedgerStatus(Struct, frozen=True, kw_only=True):
+    """Where the memory is: what was taken, what the host was told of, and why no more.
+
+    Amounts of now are those of the last reading: it is done when a run has ended and the kernel
+    has had the time to report, and when somebody asks for it. An estimate is called so.
+
+    Args:
+        read_at_us: When; None before the first reading, and then the amounts are None or 0.
+        problem: Why the last reading failed.
+        total_bytes: Of the guest, as its kernel counts it.
+        free_bytes: Free.
+        reportable_bytes: Free in blocks of the reporting order, in zones that may be reported from.
+        reported_bytes: Free, and the host was told so; None where that cannot be read.
+        reported_byte_seconds_total: What stayed reported, over time: at least so much.
+        since_start: What evictions took.
+        run: The last that took something.
+        free_held_bytes: Free memory that the host was not told of, by cause.
+        used_estimates_bytes: Memory in use, by the cause for which it is; a page may have several,
+            and counts once.
+        used_again_estimate_bytes: Was evicted, and is in use again, for whatever.
+        freed_by_others_estimate_bytes: More is free than we evicted.
+        host_holds_bytes: Of this guest's memory, as the host said.
+        host_said_at_us: When.
+        returned_bytes: By so much less than when the host first said.
+        reporting: False where evictions of the last hour led to nothing reported; None where
+            too little was evicted to tell.
+        not_reporting_because: The cause of most of it.
+    """
+
+    read_at_us: int | None = None
+    problem: str | None = None
+    total_bytes: int | None = None
+    free_bytes: int | None = None
+    reportable_bytes: int | None = None
+    reported_bytes: int | None = None
+    reported_byte_seconds_total: int = 0
+    since_start: LedgerTally
+    run: LedgerRun | None = None
+    free_held_bytes: dict[str, int] = {}
+    used_estimates_bytes: dict[str, int] = {}
+    used_again_estimate_bytes: int = 0
+    freed_by_others_estimate_bytes: int = 0
+    host_holds_bytes: int | None = None
+    host_said_at_us: int | None = None
+    returned_bytes: int | None = None
+    reporting: bool | None = None
+    not_reporting_because: str | None = None
+
+
 class Status(Struct, frozen=True, kw_only=True):
     """What goes on.
 
@@ -258,6 +343,7 @@ class Status(Struct, frozen=True, kw_only=True):
         turns: How many turns there were.
         decisions: How many decisions were made.
         rungs: What does each job in this guest, by the job.
+        ledger: Where the memory is.
         problem: Why settings that changed were not taken.
         warnings: What was not taken, or has no effect here.
         subscribers: Who follows the stream.
@@ -283,6 +369,7 @@ class Status(Struct, frozen=True, kw_only=True):
     turns: int = 0
     decisions: int = 0
     rungs: dict[str, str] = {}
+    ledger: LedgerStatus | None = None
     problem: str | None = None
     warnings: tuple[str, ...] = ()
     subscribers: int = 0

@@ -68,6 +68,8 @@ class Daemon:
         self.applied: list[Settings] = []
         self.events: list[Event] = []
         self.why_not: Because | None = None
+        self.stock_taken = 0
+        self.host_holds: list[int] = []
         self.examined = 0
         self.examining = threading.Event()
         self.examining.set()
@@ -81,6 +83,8 @@ class Daemon:
             handle=self.events.append,
             why_not_run=lambda _: self.why_not,
             clock=lambda: Instant(5_000_000),
+            take_stock=self._take_stock,
+            host_holds=self.host_holds.append,
         )
         self.service = MemreactService(self.store, guest, self.hub, self.audit)
 
@@ -105,8 +109,13 @@ class Daemon:
             doing="resting",
             next_eviction=NEXT,
             counters=Counters(),
+            turns=self.stock_taken,
             cgroups=cgroups,
         )
+
+    async def _take_stock(self) -> None:
+        await asyncio.sleep(0)
+        self.stock_taken += 1
 
     def _doctor(self) -> doctor.Report:
         self.examined += 1
@@ -473,7 +482,44 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "DeleteRule": {"path": "/a"},
     "Pause": {"seconds": 1},
     "SetLogLevel": {"level": "info"},
+    "HostHolds": {"held_bytes": 5},
 }
+
+
+@pytest.mark.parametrize("cgroups", [None, False])
+@pytest.mark.asyncio
+async def test_stock_is_taken_before_a_status_that_wants_the_ledger(
+    daemon: Daemon, *, cgroups: bool | None
+) -> None:
+    async with daemon.serve(READER) as client:
+        told = await client.ask(f"{IO}.GetStatus", cgroups=cgroups)
+        assert told["status"]["turns"] == 0
+        told = await client.ask(f"{IO}.GetStatus", cgroups=cgroups, ledger=True)
+        assert told["status"]["turns"] == 1
+        assert len(told["status"]["cgroups"]) == (0 if cgroups is False else 2)
+
+
+@pytest.mark.asyncio
+async def test_what_the_host_holds_is_taken_in(daemon: Daemon) -> None:
+    async with daemon.serve() as client:
+        await client.ask(f"{IO}.HostHolds", held_bytes=2**40)
+    assert daemon.host_holds == [2**40]
+    assert daemon.lines == []
+
+
+@pytest.mark.asyncio
+async def test_where_no_ledger_is_kept_that_is_said(daemon: Daemon) -> None:
+    guest = daemon.service._guest._replace(**Guest._field_defaults)
+    daemon.service._guest = guest
+    async with daemon.serve() as client:
+        for method, parameters in (
+            ("GetStatus", {"ledger": True}),
+            ("HostHolds", {"held_bytes": 1}),
+        ):
+            await client.send(call(f"{IO}.{method}", parameters))
+            answer = await client.message()
+            assert answer is not None
+            assert answer["error"] == f"{IO}.NotPossible"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -86,6 +86,7 @@ ANSWERS: Mapping[str, Struct] = {
     "Pause": Paused(until_us=9),
     "Resume": Nothing(),
     "RunNow": Nothing(),
+    "HostHolds": Nothing(),
 }
 CHANGED = Changed(
     revision=5,

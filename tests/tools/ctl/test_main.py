@@ -94,6 +94,8 @@ CALLS: list[tuple[str, str, Struct]] = [
     ("run-now /shop", "RunNow", control.RunNow(path="/shop")),
     ("log-level debug", "SetLogLevel", control.SetLogLevel(level="debug")),
     ("watch --status", "Watch", control.Watch(status=True)),
+    ("status --ledger", "GetStatus", control.GetStatus(ledger=True)),
+    ("host-holds 512", "HostHolds", control.HostHolds(held_bytes=512)),
 ]
 
 

@@ -83,6 +83,7 @@ def _reading(verbs: _Verbs) -> None:
     status = _verb(verbs, "status", "what goes on, in the guest or in one cgroup")
     status.add_argument("path", nargs="?", metavar="PATH", help="of a cgroup")
     status.add_argument("--all", action="store_true", help="every cgroup, not the largest alone")
+    status.add_argument("--ledger", action="store_true", help="take stock of the memory first")
     get = _verb(verbs, "get", "settings in force, and where they come from")
     get.add_argument("keys", nargs="*", metavar="KEY", help="as in memcg.swap, or memcg")
     _verb(verbs, "diff", "settings that differ from the defaults, or between guests")
@@ -129,6 +130,8 @@ def _acting(verbs: _Verbs) -> None:
     _verb(verbs, "resume", "end such a pause")
     run = _verb(verbs, "run-now", "begin a turn now, as if every period were due")
     run.add_argument("path", nargs="?", metavar="PATH", help="of one cgroup")
+    held = _verb(verbs, "host-holds", "tell the guest how much of its memory its host holds")
+    held.add_argument("bytes", type=int, metavar="BYTES")
 
 
 def _connect(to: argparse.ArgumentParser) -> None:
