@@ -46,6 +46,8 @@ def aging_ended(state: State, event: AgingEnded, rules: Rules, now: Instant) -> 
     if turn is None or not isinstance(turn.doing, Age):
         return nothing(state)
     aged = [result for result in event.results if result.outcome == "done"]
+    seqs = {(t.path, t.node): t.max_seq for t in turn.doing.targets}
+    since = {(r.path, r.node): seqs.get((r.path, r.node), 0) for r in aged}
     ended = {(r.path, r.node) for r in event.results if r.outcome != "held_back"}
     back = tuple(t for t in turn.doing.targets if (t.path, t.node) not in ended)
     hold_until = Instant(now + BURST_WINDOW_US) if back else turn.hold_until
@@ -53,6 +55,7 @@ def aging_ended(state: State, event: AgingEnded, rules: Rules, now: Instant) -> 
         turn,
         doing=None,
         aged=turn.aged + len(aged),
+        aged_from={**turn.aged_from, **since},
         agings=back + turn.agings,
         hold_until=hold_until,
         look=turn.look or bool(back),

@@ -180,6 +180,7 @@ class Turn:
         worked: Whether anything was written.
         evicted_pages: What the turn brought.
         aged: How many were aged.
+        aged_from: The youngest generation that each of them had before.
         surveys: How many were read.
         surveyed_at: When the last one was.
         out_of_reach_pages: What it saw of memcgs that were removed and cannot be evicted.
@@ -207,6 +208,7 @@ class Turn:
     worked: bool = False
     evicted_pages: int = 0
     aged: int = 0
+    aged_from: Mapping[Key, int] = field(default_factory=lambda: MappingProxyType({}))
     surveys: int = 0
     surveyed_at: Instant = START
     out_of_reach_pages: int = 0

@@ -67,6 +67,7 @@ def surveyed(state: State, event: Surveyed, rules: Rules, now: Instant) -> Step:
         return _finish(state, turn, Because("survey_failed", {"detail": event.failed}), now)
     if turn.stage == "close" and not turn.plan_again:
         state = with_baselines(state, turn, event, rules, now)
+        turn = replace(turn, aged=turn.aged - _aged_in_vain(turn, event))
         return _finish(state, turn, _summary(turn, now), now)
     if turn.stage == "recheck" and not turn.plan_again:
         agings = tuple(still_to_age(turn.agings, event, rules))
@@ -74,6 +75,17 @@ def surveyed(state: State, event: Surveyed, rules: Rules, now: Instant) -> Step:
         return yield_to_pressure(state, rules, now)
     yielded = yield_to_pressure(state, rules, now)
     return yielded.then(_planned(yielded.state, event, rules, now))
+
+
+def _aged_in_vain(turn: Turn, survey: Surveyed) -> int:
+    """Agings that were called a success, but after which no generation is younger."""
+    youngest = {
+        (view.path, node.node): node.generations[-1].seq
+        for view in survey.memcgs
+        for node in view.nodes
+        if node.generations
+    }
+    return sum(youngest.get(key, seq + 1) <= seq for key, seq in turn.aged_from.items())
 
 
 def _planned(state: State, event: Surveyed, rules: Rules, now: Instant) -> Step:

@@ -198,6 +198,7 @@ class SimulatedGuest:
         self.own_ppm = 0
         self.survey_fails: str | None = None
         self.out_of_reach_pages = 0
+        self.ages_in_vain: set[str] = set()
         self.refuses: set[str] = set()
         known: dict[str, object] = {
             "page_bytes": PAGE,
@@ -500,7 +501,8 @@ class SimulatedGuest:
         if memcg is None or memcg.inode != target.inode:
             return AgeResult(target.path, target.node, "vanished")
         self._come_back(memcg)
-        memcg.nodes[target.node].age(self.now)
+        if target.path not in self.ages_in_vain:
+            memcg.nodes[target.node].age(self.now)
         return AgeResult(target.path, target.node, "done")
 
     def _finish_write(self, action: Action, outcome: Outcome, took_us: int) -> None:

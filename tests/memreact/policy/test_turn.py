@@ -875,6 +875,16 @@ def test_one_that_somebody_else_aged_meanwhile_is_not_aged_again() -> None:
     assert not ages(guest, "/other", began)
 
 
+def test_an_aging_that_the_kernel_only_calls_a_success_is_not_counted() -> None:
+    guest = SimulatedGuest()
+    for path in ("/shop", "/other", "/third"):
+        with_cold_file(guest, path, 10)
+    guest.ages_in_vain = {"/shop"}
+    guest.run_for(700 * SECOND)
+    (summary,) = [d for _, d in guest.decisions if d.verdict == "turn"][-1:]
+    assert summary.because.saw["aged"] == 2
+
+
 # What nobody can evict
 
 
