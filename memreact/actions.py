@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 __all__ = [
@@ -11,11 +13,13 @@ __all__ = [
     "Arm",
     "Because",
     "BreakOff",
+    "Compact",
     "Decision",
     "Disarm",
     "Evict",
     "Inspect",
     "ReadCapabilities",
+    "ReadFragmentation",
     "ReadPressure",
     "Reclaim",
     "Survey",
@@ -95,6 +99,34 @@ class Age(Struct, frozen=True, tag=True):
     targets: tuple[AgeTarget, ...]
 
 
+class ReadFragmentation(Struct, frozen=True, tag=True):
+    """Read in what pieces free memory lies; answered by Fragmentation.
+
+    Args:
+        order: Of the blocks that count, or "auto" for the one that the kernel reports from.
+        with_movable: Look at /proc/pagetypeinfo too, which walks free lists under the zones' lock.
+    """
+
+    order: int | Literal["auto"]
+    with_movable: bool = False
+
+
+class Compact(Struct, frozen=True, tag=True):
+    """Gather the free memory of one node, in a child of its own; answered by CompactionEnded.
+
+    Args:
+        node: Which.
+        ends_by: The moment at which it is broken off: CLOCK_MONOTONIC, microseconds.
+        order: As for ReadFragmentation, for the reading after it.
+        with_movable: The same.
+    """
+
+    node: int
+    ends_by: int
+    order: int | Literal["auto"] = "auto"
+    with_movable: bool = False
+
+
 class Arm(Struct, frozen=True, tag=True):
     """Arm triggers on memory and io pressure of a memcg, or of the guest where `path` is empty."""
 
@@ -115,7 +147,7 @@ class ReadPressure(Struct, frozen=True, tag=True):
 
 
 class BreakOff(Struct, frozen=True, tag=True):
-    """End the write that is under way, inside the kernel."""
+    """End the write that is under way, inside the kernel, or the compaction with its child."""
 
 
 class ReadCapabilities(Struct, frozen=True, tag=True):
@@ -128,6 +160,8 @@ Action = (
     | Evict
     | Reclaim
     | Age
+    | ReadFragmentation
+    | Compact
     | Arm
     | Disarm
     | ReadPressure

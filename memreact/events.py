@@ -17,7 +17,9 @@ __all__ = [
     "BatchEnded",
     "CapabilitiesRead",
     "ClockDisturbed",
+    "CompactionEnded",
     "Event",
+    "Fragmentation",
     "Generation",
     "Guard",
     "GuestPressure",
@@ -40,6 +42,7 @@ __all__ = [
     "Stopping",
     "Surveyed",
     "TimerFired",
+    "ZoneView",
 ]
 
 Instant = NewType("Instant", int)
@@ -174,6 +177,8 @@ class CapabilitiesRead(Struct, frozen=True, tag=True):
         anon_alone: How an eviction takes anonymous pages and spares the generations that it does
             not name: by the swappiness 200, by the word `max`, or only after the file pages.
         reclaim_takes_swappiness: Whether memory.reclaim can be told to spare anonymous pages.
+        compacts: Whether free memory can be gathered.
+        reports: Whether anybody is told of free blocks, so that gathering them can pay.
     """
 
     page_bytes: int
@@ -184,6 +189,8 @@ class CapabilitiesRead(Struct, frozen=True, tag=True):
     idle_because: str | None = None
     anon_alone: AnonAlone = "200"
     reclaim_takes_swappiness: bool = True
+    compacts: bool = False
+    reports: bool = True
 
 
 class TimerFired(Struct, frozen=True, tag=True):
@@ -233,6 +240,70 @@ class AgingEnded(Struct, frozen=True, tag=True):
 
     results: tuple[AgeResult, ...]
     pressure: PressureSample
+
+
+class ZoneView(Struct, frozen=True, array_like=True):
+    """In what pieces the free memory of one zone lies.
+
+    Args:
+        node: NUMA node.
+        zone: "DMA32", "Normal", ...
+        free_by_order: free_by_order[order] blocks of 2^order pages.
+        free_pages: Free now, those on per-CPU lists too.
+        low_pages: Below it the kernel reclaims by itself.
+        headroom_pages: With fewer free pages the kernel reports none of this zone.
+    """
+
+    node: int
+    zone: str
+    free_by_order: tuple[int, ...]
+    free_pages: int
+    low_pages: int
+    headroom_pages: int
+
+
+class Fragmentation(Struct, frozen=True, tag=True):
+    """In what pieces free memory lies; `failed` says why there is nothing to see.
+
+    Args:
+        zones: Those that have pages.
+        order: Blocks of this order and larger are reported: what was asked for, or, of "auto", what
+            the kernel says.
+        memfree_bytes: Free in the whole guest.
+        movable_small_pages: Free in blocks below the order, of the movable kind alone; None where
+            it was not asked for or cannot be read.
+        page_bytes: Of one page.
+        pressure: The totals at that moment.
+        failed: Why it could not be read.
+    """
+
+    zones: tuple[ZoneView, ...]
+    order: int
+    memfree_bytes: int
+    movable_small_pages: int | None
+    page_bytes: int
+    pressure: PressureSample
+    failed: str | None = None
+
+
+class CompactionEnded(Struct, frozen=True, tag=True):
+    """One node was compacted, or not to the end.
+
+    Args:
+        node: Which.
+        outcome: How it ended; it is "broken_off" by a stop and by its last moment alike.
+        took_us: From the start of the child to its end.
+        migrated_pages: Moved meanwhile in the whole guest, by whomever.
+        after: Read then, by what the Compact asked for; None where nobody did.
+        detail: Why it was refused.
+    """
+
+    node: int
+    outcome: Outcome
+    took_us: int = 0
+    migrated_pages: int = 0
+    after: Fragmentation | None = None
+    detail: str = ""
 
 
 class StallSeen(Struct, frozen=True, tag=True):
@@ -318,6 +389,8 @@ Event = (
     | Inspected
     | BatchEnded
     | AgingEnded
+    | Fragmentation
+    | CompactionEnded
     | StallSeen
     | LimitHit
     | MemcgAppeared

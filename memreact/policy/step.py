@@ -10,7 +10,9 @@ from memreact.events import (
     BatchEnded,
     CapabilitiesRead,
     ClockDisturbed,
+    CompactionEnded,
     Event,
+    Fragmentation,
     HoldAsked,
     Inspected,
     Instant,
@@ -91,6 +93,8 @@ def _meaning(state: State, event: Event, rules: Rules, now: Instant) -> Step:  #
             return evicting.batch_ended(state, event, rules, now)
         case AgingEnded():
             return aging_ended(state, event, rules, now)
+        case Fragmentation() | CompactionEnded():
+            return nothing(state)
         case StallSeen():
             return stall_seen(state, event, rules, now)
         case LimitHit():
