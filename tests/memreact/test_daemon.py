@@ -51,11 +51,14 @@ from tests.memreact.kernel_files import shows_memcg, shows_stall
 PATIENCE_S = 15  # bounds a failure; nothing waits for it when all is well
 SILENCE_S = 1.5  # how long nothing must happen
 STOP_S = 1.0
-PROGRAM = """
+# A plain file would take a trigger for its new text; to be said before anything is imported.
+UNARMED = """
 import os, sys
 from kernelio import psi
-if sys.argv[3]:  # a plain file would take a trigger for its new text
+if sys.argv[3]:
     psi.arm_trigger = lambda path, kind, **window: os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+"""
+PROGRAM = """
 from memreact.daemon import run
 sys.exit(run(sys.argv[1], loop=sys.argv[2], root=sys.argv[3], trace=sys.argv[4] or None))
 """
@@ -110,7 +113,15 @@ class Running:
         self.said: list[str] = []
         root = "" if native else guest.root
         self.process = subprocess.Popen(
-            [sys.executable, "-c", first + PROGRAM, self.settings, loop, root, self.trace],
+            [
+                sys.executable,
+                "-c",
+                UNARMED + first + PROGRAM,
+                self.settings,
+                loop,
+                root,
+                self.trace,
+            ],
             env={
                 **{key: value for key, value in os.environ.items() if key != "MEMREACT_PUT_BACK"},
                 "NOTIFY_SOCKET": address,
