@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -292,10 +293,17 @@ def load_file(path: str) -> Config:
     return _load_bytes(data, path)
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """A named pipe would else be waited for until somebody writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def _read(path: str) -> bytes | None:
     """Read a file whole, None if it is absent."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SettingsError(path, "a plain file", found="something else, such as a pipe")
             data = file.read(_FILE_BYTES_MAX + 1)
     except ValueError as error:  # a NUL in the path
         raise SettingsError(repr(path), "a path without NUL") from error

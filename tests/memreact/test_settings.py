@@ -332,3 +332,15 @@ def test_a_file_is_bytes_before_it_is_text(tmp_path: Path) -> None:
             assert str(error).startswith(str(file))  # noqa: PT017  # either outcome is right
 
     any_bytes()
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "a.toml"
+    os.mkfifo(pipe)
+    with pytest.raises(SettingsError, match=r"a\.toml: .*expected a plain file"):
+        load_file(str(pipe))
+
+
+def test_a_device_in_place_of_a_file_is_refused() -> None:
+    with pytest.raises(SettingsError, match="/dev/zero: .*expected a plain file"):
+        load_file("/dev/zero")
