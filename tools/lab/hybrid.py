@@ -15,11 +15,13 @@ import itertools
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lab.channel import Refusal
 from lab.guest import Guest
 from lab.host import remove
 from lab.workload import Cgroup, Workload
@@ -32,6 +34,7 @@ _RELAY_GROUP = "/lab.slice/bridge"
 _ASKED = re.compile(rb"CONNECT ([0-9]{1,10})\n")
 _LINE_MAX = 32
 _START_S = 10.0
+_POLL_S = 0.05
 
 
 class Bridge:
@@ -79,7 +82,7 @@ class Bridge:
             self._guest.qmp("device_del", {"id": _PORT})
         finally:
             self._close()
-        self._guest.qmp("chardev-remove", {"id": _PORT})
+        self._remove_backend()
 
     def _add_port(self) -> Path:
         carrier = self._folder / "carrier"
@@ -89,6 +92,19 @@ class Bridge:
         port = {"driver": "virtserialport", "bus": "serial.0", "chardev": _PORT, "name": _PORT}
         self._guest.qmp("device_add", {**port, "id": _PORT})
         return carrier
+
+    def _remove_backend(self) -> None:
+        """Remove what was behind the port, which QEMU lets go of a moment later."""
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                self._guest.qmp("chardev-remove", {"id": _PORT})
+            except Refusal:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_S)
+            else:
+                return
 
     def _close(self) -> None:
         if self._thread.is_alive():
