@@ -1,4 +1,4 @@
-"""Whether a write may begin, and how the one under way is broken off.
+"""Whether a write may begin, and how the one under way is broken off, or the child that writes.
 
 Two threads stop: the one that waits for the triggers, and the loop. Each owns one counter, so no
 lock is needed; a write begins only while both stand where they stood when the loop decided on it.
@@ -29,7 +29,15 @@ class Gate:
         kick: Breaks off the system call of a thread; a test may count instead.
     """
 
-    __slots__ = ("_kick", "_loop_stops", "_token", "_waiter_stops", "_worker", "_writing")
+    __slots__ = (
+        "_break_off",
+        "_kick",
+        "_loop_stops",
+        "_token",
+        "_waiter_stops",
+        "_worker",
+        "_writing",
+    )
 
     def __init__(self, kick: Kick = kick) -> None:
         self._kick = kick
@@ -38,6 +46,7 @@ class Gate:
         self._worker = 0
         self._writing = False
         self._token = 0
+        self._break_off: Callable[[], None] = self._kick_worker
 
     def serve_this_thread(self) -> None:
         """Say that the calling thread is the one that writes, for as long as the daemon lives."""
@@ -63,13 +72,19 @@ class Gate:
         return token == self._waiter_stops + self._loop_stops
 
     @contextmanager
-    def writing(self, token: int) -> Iterator[None]:
+    def writing(self, token: int, break_off: Callable[[], None] | None = None) -> Iterator[None]:
         """Around a write that a kick can break off.
+
+        Args:
+            token: That of its decision.
+            break_off: What ends it where a kick does not, as for a child that writes; called by
+                whoever stops, on either thread, and again until it is over.
 
         Raises:
             HeldBack: A stop came first.
         """
         self._token = token
+        self._break_off = break_off or self._kick_worker
         self._writing = True
         try:
             # Only now: a stop that saw no write under way has not kicked, but has counted.
@@ -87,4 +102,7 @@ class Gate:
     def kick_if_writing(self) -> None:
         """Break off the write that is under way, if one is."""
         if self._writing:
-            self._kick(self._worker)
+            self._break_off()
+
+    def _kick_worker(self) -> None:
+        self._kick(self._worker)

@@ -90,6 +90,18 @@ def test_a_write_that_failed_is_over_too(gate: Gate) -> None:
     assert not gate.must_kick
 
 
+def test_what_a_kick_does_not_end_is_ended_its_own_way(gate: Gate, kicks: list[int]) -> None:
+    ended: list[str] = []
+    with gate.writing(gate.token(0), lambda: ended.append("child")):
+        gate.stop_from_waiter()
+        gate.kick_if_writing()
+    assert (ended, kicks) == (["child", "child"], [])
+    with gate.writing(gate.token(1)):
+        gate.stop_from_loop()
+    assert len(kicks) == 1
+    assert len(ended) == 2
+
+
 SHARED = {"_loop_stops", "_token", "_waiter_stops", "_writing"}
 PATIENCE_S = 20  # bounds a failure; nothing waits for it when all is well
 
