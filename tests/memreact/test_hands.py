@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -111,6 +112,17 @@ def test_breaking_off_closes_the_gate(body: Body) -> None:
     assert body.hands.perform(BreakOff()) is None
     assert not body.gate.open_for(token)
     assert body.gate.open_for(body.gate.token(0))
+
+
+def test_a_write_that_a_kick_missed_is_kicked_again(body: Body) -> None:
+    """A kick that lands just before the system call is lost; nobody but the waiter repeats it."""
+    kicks = threading.Semaphore(0)
+    body.gate._kick = lambda _thread: kicks.release()
+    token = body.gate.token(0)
+    with body.gate.writing(token):
+        body.hands.break_off()
+        for _ in range(5):
+            assert kicks.acquire(timeout=PATIENCE_S)
 
 
 def test_pressure_is_read_at_once(guest: FakeGuest, body: Body) -> None:

@@ -17,6 +17,7 @@ from memreact.events import (
     RulesChanged,
     Surveyed,
 )
+from memreact.policy.turn import TURN_ENDS_US
 from memreact.rules import CgroupRule, Rules
 from tests.memreact.policy.readings import inspection
 from tests.memreact.policy.simulated_guest import (
@@ -642,6 +643,19 @@ def test_an_eviction_without_end_is_ended() -> None:
     guest.run_until_write("/shop")
     guest.run_for(100 * SECOND)
     assert guest.codes("/shop", "end") == ["out_of_time"]
+
+
+def test_a_turn_without_end_is_ended() -> None:
+    """Many memcgs, each of which takes its minute."""
+    guest = SimulatedGuest()
+    for number in range(80):
+        with_cold_file(guest, f"/shop{number:02}")
+    guest.run_until_write("/shop00")
+    guest.slower = 100
+    began, turns = guest.now, guest.watched.state.turns
+    guest.run_while(lambda: guest.watched.state.turns == turns)
+    assert TURN_ENDS_US - SECOND < guest.now - began < TURN_ENDS_US + 10 * SECOND
+    assert "turn_too_long" in [decision.because.code for _, decision in guest.decisions]
 
 
 def test_a_survey_that_fails_ends_the_turn_and_the_next_one_comes() -> None:
