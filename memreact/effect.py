@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from memreact.settings import entry_key
+from memreact.settings import entry_key, keys_of_threshold
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Control
 from memreact_schemas.doctor import Capabilities
 
@@ -37,9 +37,7 @@ def without_effect(config: Config) -> Iterator[str]:
 
 
 def _in_vain_tables(config: Config) -> Iterator[str]:
-    for key in config.compact.__struct_fields__:
-        if getattr(config.compact, key) != getattr(DEFAULTS.compact, key):
-            yield f"compact.{key} is kept, but this version does not compact yet"
+    yield from _in_vain_compact(config)
     memcg, reclaim = config.memcg, config.reclaim
     swaps = any(entry.swap for entry in memcg.cgroup)
     if memcg.swappiness_max != DEFAULTS.memcg.swappiness_max and not (memcg.swap or swaps):
@@ -49,6 +47,17 @@ def _in_vain_tables(config: Config) -> Iterator[str]:
     ):
         yield 'reclaim.percent_per_period has no effect while reclaim.without_mglru = "off"'
     yield from _in_vain_control(config.control)
+
+
+def _in_vain_compact(config: Config) -> Iterator[str]:
+    compact = config.compact
+    if compact.disabled:
+        for key in compact.__struct_fields__:
+            if key != "disabled" and getattr(compact, key) != getattr(DEFAULTS.compact, key):
+                yield f"compact.{key} has no effect while compact.disabled = true"
+    elif config.compact_policy.rule == "gain":
+        for key in keys_of_threshold(compact, DEFAULTS.compact):
+            yield f'compact.{key} has no effect while compact_policy.rule = "gain"'
 
 
 def _in_vain_control(control: Control) -> Iterator[str]:

@@ -24,7 +24,9 @@ _CALLS = {"memcg": "MemAgentMemcgSet", "compact": "MemAgentCompactSet"}
 _NEXT_PLAN = "at once: a turn that runs is planned anew"
 _NEXT_WRITE = "at once: a write that runs is broken off, and the next one is by it"
 _REARMED = "at once: the triggers of work that runs are armed anew"
-_LATER = "it is kept and shown, for this version does not compact yet"
+_LOOKED_AT_ANEW = (
+    "at once: a compaction that runs is broken off, and free memory is looked at by it"
+)
 _ACTS = {
     "memcg.disabled": "at once: work that runs is broken off",
     "memcg.swap": _NEXT_WRITE,
@@ -34,7 +36,10 @@ _ACTS = {
     "memcg.eviction_psi_percent_limit": _REARMED,
     "memcg.eviction_run_aging_count_min": _NEXT_PLAN,
     "memcg.cgroup": _NEXT_PLAN,
-    "compact": _LATER,
+    "compact": _LOOKED_AT_ANEW,
+    "compact.disabled": "at once: a compaction that runs is broken off",
+    "compact.period_secs": "at once: the timer moves",
+    "compact_policy": _LOOKED_AT_ANEW,
     "pressure": _REARMED,
     "pressure.resume": "from the next pause on",
     "reclaim": "at once: the guest is looked at anew",

@@ -10,9 +10,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Memcg, MemcgKeys, overlay
+from memreact_schemas.config import (
+    DEFAULTS,
+    CgroupEntry,
+    Config,
+    Memcg,
+    MemcgKeys,
+    is_never,
+    overlay,
+)
 
-__all__ = ["CgroupRule", "MemcgRules", "Rules", "rules_for", "rules_from", "rules_of"]
+__all__ = [
+    "CgroupRule",
+    "CompactRules",
+    "MemcgRules",
+    "Rules",
+    "rules_for",
+    "rules_from",
+    "rules_of",
+]
 
 _US_PER_SEC = 1_000_000
 _US_PER_MS = 1_000
@@ -46,6 +62,33 @@ class MemcgRules:
     aging_count_min: int
     floor_bytes: int = 0
     floor_ppm: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CompactRules:
+    """What holds for compaction.
+
+    Args:
+        disabled: Never compact.
+        period_us: Time between checks.
+        period_limit_ppm: Stall, per million of the time since the last check, that skips a check.
+        limit_ppm: Stall, per million of a window, over which a compaction stops.
+        longest_us: What one may take; none begins where that is nothing.
+        order: Blocks below it are fragments; None is the one that the kernel reports from.
+        by_gain: Compact when it pays; else by the two that follow.
+        threshold_pages: By how much free memory must have fallen, or fragments have grown.
+        force_times: So many checks in a row without a compaction force one; None is never.
+    """
+
+    disabled: bool = False
+    period_us: int = 600 * _US_PER_SEC
+    period_limit_ppm: int = 10_000
+    limit_ppm: int = 50_000
+    longest_us: int = 180 * _US_PER_SEC
+    order: int | None = None
+    by_gain: bool = True
+    threshold_pages: int = 1024
+    force_times: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +130,7 @@ class Rules:
     Args:
         base: What holds where no entry matches.
         cgroups: The entries.
+        compact: What holds for compaction.
         system_limit_ppm: Stall of the whole guest, per million of a window, that stops work.
         window_us: Length of the sliding window.
         resume_quiet: A cgroup's own stall pauses it for a quiet window, not until its next period.
@@ -102,6 +146,7 @@ class Rules:
 
     base: MemcgRules
     cgroups: tuple[CgroupRule, ...] = ()
+    compact: CompactRules = CompactRules()
     system_limit_ppm: int = 100_000
     window_us: int = 1_000_000
     resume_quiet: bool = False
@@ -162,6 +207,7 @@ def rules_of(whole: Config, revision: int) -> Rules:
     return Rules(
         base=base,
         cgroups=tuple(_cgroup_from(entry, base) for entry in whole.memcg.cgroup),
+        compact=_compact_from(whole),
         system_limit_ppm=_ppm(_said(pressure.system_psi_percent_limit)),
         window_us=_said(pressure.window_ms) * _US_PER_MS,
         resume_quiet=pressure.resume == "quiet",
@@ -183,6 +229,22 @@ def _base_from(memcg: Memcg) -> MemcgRules:
         period_limit_ppm=_ppm(_said(memcg.period_psi_percent_limit)),
         eviction_limit_ppm=_ppm(_said(memcg.eviction_psi_percent_limit)),
         aging_count_min=_said(memcg.eviction_run_aging_count_min),
+    )
+
+
+def _compact_from(whole: Config) -> CompactRules:
+    compact, force_times = whole.compact, _said(whole.compact.compact_force_times)
+    order = compact.compact_order
+    return CompactRules(
+        disabled=_said(compact.disabled),
+        period_us=_said(compact.period_secs) * _US_PER_SEC,
+        period_limit_ppm=_ppm(_said(compact.period_psi_percent_limit)),
+        limit_ppm=_ppm(_said(compact.compact_psi_percent_limit)),
+        longest_us=_said(compact.compact_sec_max) * _US_PER_SEC,
+        order=order if isinstance(order, int) else None,
+        by_gain=whole.compact_policy.rule == "gain",
+        threshold_pages=_said(compact.compact_threshold),
+        force_times=None if is_never(force_times) else force_times,
     )
 
 

@@ -28,7 +28,15 @@ from memreact.kata_settings import is_kata, kata_settings
 from memreact.rules import Rules, rules_of
 from memreact.settings_errors import SettingsError
 from memreact.settings_value import config_from
-from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, overlay
+from memreact_schemas.config import (
+    DEFAULTS,
+    NEVER,
+    CgroupEntry,
+    Compact,
+    CompactPolicy,
+    Config,
+    overlay,
+)
 
 __all__ = [
     "DEFAULT_ORIGIN",
@@ -44,6 +52,7 @@ __all__ = [
     "files_watched",
     "flatten",
     "keys_of_entry",
+    "keys_of_threshold",
     "load",
     "load_file",
     "load_text",
@@ -157,9 +166,45 @@ def settings_of(whole: Layer, revision: int) -> Settings:
 
 def flatten(layers: Sequence[Layer]) -> Layer:
     """Make one layer of several, weakest first, that says the same with the same origins."""
+    layers = list(_choosing(layers))
     warnings = tuple(warning for layer in layers for warning in layer.warnings)
     origin = layers[0].origin if layers else ""
     return Layer(origin, merge(layers), origins=_origins(layers), warnings=warnings)
+
+
+def keys_of_threshold(said: Compact, before: Compact) -> tuple[str, ...]:
+    """List what is said of the rule "threshold" alone, and differs from what holds before it."""
+    threshold, times = said.compact_threshold, said.compact_force_times
+    until_now = before.compact_force_times
+    unlike = {
+        "compact_threshold": threshold not in (None, before.compact_threshold),
+        "compact_force_times": times is not None and _times(times) != _times(until_now),
+    }
+    return tuple(key for key, differs in unlike.items() if differs)
+
+
+def _times(said: int | None) -> int | None:
+    """A count in one form: all that mean never are one."""
+    return None if said is None else min(said, NEVER)
+
+
+def _choosing(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """The same layers; one that sets a key of the rule "threshold" chooses that rule by it.
+
+    No setting is taken without effect, whatever a file was written for. One that names the rule
+    itself has chosen.
+    """
+    before = DEFAULTS.compact
+    for layer in layers:
+        said = layer.config
+        if said.compact_policy.rule is None and keys_of_threshold(said.compact, before):
+            said = replace(said, compact_policy=CompactPolicy(rule="threshold"))
+        before = overlay(Config(compact=before), Config(compact=said.compact)).compact
+        yield layer if said is layer.config else _with_config(layer, said)
+
+
+def _with_config(layer: Layer, config: Config) -> Layer:
+    return Layer(layer.origin, config, layer.deleted, layer.origins, layer.warnings)
 
 
 def merge(layers: Sequence[Layer]) -> Config:

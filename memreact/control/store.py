@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from msgspec.structs import replace as with_keys
@@ -25,12 +25,20 @@ from memreact.settings import (
     config_from,
     entry_key,
     flatten,
+    keys_of_threshold,
     said,
     settings_of,
     settle,
 )
 from memreact.settings_errors import known_key
-from memreact_schemas.config import ENTRIES_MAX, CgroupEntry, Config, Memcg, normal_path
+from memreact_schemas.config import (
+    ENTRIES_MAX,
+    CgroupEntry,
+    CompactPolicy,
+    Config,
+    Memcg,
+    normal_path,
+)
 
 __all__ = [
     "Change",
@@ -155,8 +163,10 @@ class SettingsStore:
             RevisionConflict: Another revision is in force.
         """
         self._expect(expected_revision)
-        fresh = self._pushed.with_patch(_checked(patch, by), by)
-        return self._put_in_force(self._below, fresh, dry_run=dry_run)
+        chosen, notes = _with_its_rule(_checked(patch, by), self.settings.config)
+        fresh = self._pushed.with_patch(chosen, by)
+        change = self._put_in_force(self._below, fresh, dry_run=dry_run)
+        return replace(change, notes=(*notes, *change.notes))
 
     def add_rule(
         self,
@@ -320,6 +330,15 @@ def _restored(file: PushedFile) -> tuple[Pushed, int, tuple[str, ...]]:
 def _checked(patch: Config, by: str) -> Config:
     """Check what may have been put together without a decoder."""
     return config_from(msgspec.to_builtins(patch), by)
+
+
+def _with_its_rule(patch: Config, before: Config) -> tuple[Config, tuple[str, ...]]:
+    """Choose the rule that a key is of, so that none is pushed in vain; tell the caller."""
+    keys = keys_of_threshold(patch.compact, before.compact)
+    if not keys or patch.compact_policy.rule or before.compact_policy.rule == "threshold":
+        return patch, ()
+    note = f'compact_policy.rule = "threshold" is chosen by compact.{" and compact.".join(keys)}'
+    return with_keys(patch, compact_policy=CompactPolicy(rule="threshold")), (note,)
 
 
 def _checked_entry(entry: CgroupEntry, by: str) -> CgroupEntry:

@@ -192,7 +192,13 @@ class Compact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class CompactPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[compact_policy]`: has no keys yet."""
+    """`[compact_policy]`: what decides whether a compaction is worth it.
+
+    Args:
+        rule: "gain" compacts when more becomes reportable than it costs; "threshold" is Kata's.
+    """
+
+    rule: Literal["gain", "threshold"] | None = None
 
 
 class Pressure(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -302,7 +308,7 @@ def overlay(lower: Config, upper: Config) -> Config:
     return Config(
         memcg=memcg,
         compact=_over(lower.compact, upper.compact),
-        compact_policy=upper.compact_policy,
+        compact_policy=_over(lower.compact_policy, upper.compact_policy),
         pressure=_over(lower.pressure, upper.pressure),
         reclaim=_over(lower.reclaim, upper.reclaim),
         swap=upper.swap,
@@ -354,6 +360,7 @@ DEFAULTS = Config(
         compact_threshold=1024,
         compact_force_times=U64_MAX,
     ),
+    compact_policy=CompactPolicy(rule="gain"),
     pressure=Pressure(system_psi_percent_limit=10.0, window_ms=1000, resume="period"),
     reclaim=Reclaim(without_mglru="off", percent_per_period=2.0, beside_others=False),
     control=Control(

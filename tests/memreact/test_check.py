@@ -277,10 +277,10 @@ def test_what_this_guest_has_no_use_for_is_pointed_out(
 
 
 def test_the_answer_with_its_warnings_is_still_toml(tmp_path: Path) -> None:
-    code, text = check(write(tmp_path, "[compact]\ncompact_order = 9\n"))
+    code, text = check(write(tmp_path, "[memcg]\nswappiness_max = 60\n"))
     assert code == EXIT_GOOD
-    assert text.startswith("# warning: compact.compact_order is kept")
-    assert tomli.loads(text) == {"compact": {"compact_order": 9}}
+    assert text.startswith("# warning: memcg.swappiness_max has no effect")
+    assert tomli.loads(text) == {"memcg": {"swappiness_max": 60}}
 
 
 def test_a_file_whose_name_has_a_newline_cannot_break_the_answer(tmp_path: Path) -> None:
@@ -315,7 +315,14 @@ def test_what_is_printed_reads_back_as_the_same_settings(config: Config, *, show
     [
         ("[memcg]\nswappiness_max = 60", "memcg.swappiness_max has no effect"),
         ("[reclaim]\npercent_per_period = 1", "reclaim.percent_per_period has no effect"),
-        ("[compact]\ndisabled = true", "compact.disabled is kept, but"),
+        (
+            "[compact]\ndisabled = true\ncompact_order = 9",
+            "compact.compact_order has no effect while compact.disabled = true",
+        ),
+        (
+            '[compact]\ncompact_threshold = 9\n[compact_policy]\nrule = "gain"',
+            'compact.compact_threshold has no effect while compact_policy.rule = "gain"',
+        ),
         (
             "[control]\nvsock = false\nttrpc_port = 1024",
             "control.ttrpc_port has no effect while control.vsock = false",

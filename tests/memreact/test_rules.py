@@ -14,6 +14,7 @@ from memreact_schemas.config import (
     LEFT_ALONE,
     U64_MAX,
     CgroupEntry,
+    Compact,
     Config,
     Log,
     Memcg,
@@ -183,6 +184,14 @@ def test_pressure_reclaim_and_log_cross_over_in_the_policys_units() -> None:
 def test_rules_made_by_hand_are_the_defaults_where_nothing_is_given() -> None:
     default = rules_from(Config())
     assert Rules(base=default.base, cgroups=default.cgroups) == default
+
+
+def test_every_number_that_means_never_forces_no_compaction() -> None:
+    def forced_after(times: int) -> int | None:
+        return rules_from(Config(compact=Compact(compact_force_times=times))).compact.force_times
+
+    assert [forced_after(times) for times in (0, 2, 2**63 - 2)] == [0, 2, 2**63 - 2]
+    assert [forced_after(times) for times in (2**63 - 1, U64_MAX)] == [None, None]
 
 
 def test_rules_that_replace_others_are_looked_up_in_their_own_entries() -> None:

@@ -27,7 +27,15 @@ from memreact.settings import (
     said,
     settle,
 )
-from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Memcg
+from memreact_schemas.config import (
+    DEFAULTS,
+    NEVER,
+    CgroupEntry,
+    Compact,
+    CompactPolicy,
+    Config,
+    Memcg,
+)
 
 VENDOR, ADMIN = FILES
 
@@ -227,6 +235,39 @@ def test_an_own_entry_wakes_a_control_service_and_the_origin_says_who_did(tmp_pa
     assert settings.origins["memcg.cgroup[/init.scope].disabled"] == mine
     dbus = CgroupEntry(path="/system.slice/dbus.service")
     assert settings.origins[f"{entry_key(dbus.place)}.disabled"] == DEFAULT_ORIGIN
+
+
+@pytest.mark.parametrize(
+    ("said", "rule"),
+    [
+        (Compact(compact_threshold=2048), "threshold"),
+        (Compact(compact_force_times=0), "threshold"),
+        (Compact(compact_threshold=1024), "gain"),
+        (Compact(compact_force_times=NEVER), "gain"),
+        (Compact(compact_order=6, period_secs=9), "gain"),
+    ],
+)
+def test_a_layer_that_sets_what_one_rule_goes_by_has_chosen_that_rule(
+    said: Compact, rule: str
+) -> None:
+    settings = settle([Layer(DEFAULT_ORIGIN, DEFAULTS), Layer("F", Config(compact=said))])
+    assert settings.config.compact_policy.rule == rule
+    origin = "F" if rule == "threshold" else DEFAULT_ORIGIN
+    assert settings.origins["compact_policy.rule"] == origin
+
+
+def test_a_layer_that_names_the_rule_has_chosen_whatever_else_it_sets() -> None:
+    both = Config(
+        compact=Compact(compact_threshold=2048), compact_policy=CompactPolicy(rule="gain")
+    )
+    named = Config(compact_policy=CompactPolicy(rule="gain"))
+    unnamed = Config(compact=Compact(compact_threshold=2048))
+    default = Layer(DEFAULT_ORIGIN, DEFAULTS)
+    for layers in ([Layer("F", both)], [Layer("F", unnamed), Layer("G", named)]):
+        assert settle([default, *layers]).config.compact_policy.rule == "gain"
+    later = settle([default, Layer("F", named), Layer("G", unnamed)])
+    assert later.config.compact_policy.rule == "threshold"
+    assert later.origins["compact_policy.rule"] == "G"
 
 
 def test_every_setting_has_an_origin() -> None:

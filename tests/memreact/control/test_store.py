@@ -27,6 +27,7 @@ from memreact_schemas.config import (
     U64_MAX,
     CgroupEntry,
     Compact,
+    CompactPolicy,
     Config,
     Log,
     Memcg,
@@ -468,3 +469,48 @@ def test_more_entries_in_all_than_one_layer_may_have_are_refused(machine: Machin
     with pytest.raises(SettingsError, match=f"at most {ENTRIES_MAX} entries in all layers"):
         machine.store.patch(Config(memcg=Memcg(cgroup=entries)), by="host")
     assert machine.store.settings.config == DEFAULTS
+
+
+def test_a_key_of_the_threshold_chooses_that_rule_and_the_answer_says_so(
+    machine: Machine,
+) -> None:
+    change = machine.store.patch(Config(compact=Compact(compact_threshold=2048)), by="host")
+    assert {each.key: each.after for each in change.changed} == {
+        "compact.compact_threshold": 2048,
+        "compact_policy.rule": "threshold",
+    }
+    assert change.notes == (
+        'compact_policy.rule = "threshold" is chosen by compact.compact_threshold',
+    )
+    assert machine.store.settings.origins["compact_policy.rule"] == "pushed by host"
+    assert not machine.store.settings.rules.compact.by_gain
+
+
+def test_what_is_in_force_already_chooses_nothing(machine: Machine) -> None:
+    same = Compact(compact_threshold=1024, compact_force_times=2**63 - 1)
+    change = machine.store.patch(Config(compact=same), by="host")
+    assert machine.store.settings.config.compact_policy.rule == "gain"
+    assert change.notes == ()
+
+
+def test_a_patch_that_names_the_rule_gets_it_and_is_told_what_is_set_in_vain(
+    machine: Machine,
+) -> None:
+    patch = Config(
+        compact=Compact(compact_threshold=2048), compact_policy=CompactPolicy(rule="gain")
+    )
+    change = machine.store.patch(patch, by="host")
+    assert machine.store.settings.config.compact_policy.rule == "gain"
+    (note,) = change.notes
+    assert note.startswith("compact.compact_threshold has no effect while")
+
+
+def test_a_pushed_rule_gives_way_to_a_later_key_of_the_other(machine: Machine) -> None:
+    def rule() -> str | None:
+        return machine.store.settings.config.compact_policy.rule
+
+    machine.store.patch(Config(compact_policy=CompactPolicy(rule="gain")), by="host")
+    machine.store.patch(Config(compact=Compact(compact_force_times=0)), by="host")
+    assert rule() == "threshold"
+    machine.store.drop(["compact", "compact_policy"], by="host")
+    assert rule() == "gain"
