@@ -22,7 +22,15 @@ from memreact.policy.state import Memcg, State
 from memreact.rules import MemcgRules, Rules, rules_for
 from memreact_schemas.status import NextEviction
 
-__all__ = ["aged", "cold_pages", "first_of_all", "next_on_node", "nodes_of", "soonest"]
+__all__ = [
+    "aged",
+    "all_cold_bytes",
+    "cold_pages",
+    "first_of_all",
+    "next_on_node",
+    "nodes_of",
+    "soonest",
+]
 
 _SECOND_US = 1_000_000
 # On the rung below there are no generations, and no nodes.
@@ -50,6 +58,18 @@ def cold_pages(
         return 0, 0
     anon, file = pages_up_to(generations, seq)
     return (anon if mine.swap and mine.swappiness_max else 0), file
+
+
+def all_cold_bytes(state: State, rules: Rules, now: Instant) -> int:
+    """What is cold in all memcgs together: with thousands of them longer than the loop should."""
+    pages = 0
+    for memcg in state.memcgs.values():
+        for node in memcg.view.nodes if memcg.view else ():
+            mine = rules_for(rules, memcg.path, node.node)
+            grown = aged(node, now - memcg.viewed_at)
+            if not mine.disabled:
+                pages += sum(cold_pages(grown, mine, populated=memcg.populated))
+    return pages * (state.guest.page_bytes if state.guest else 0)
 
 
 def next_on_node(

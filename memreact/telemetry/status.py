@@ -30,6 +30,7 @@ from memreact_schemas.status import (
     Doing,
     GenerationStatus,
     HoldStatus,
+    LedgerStatus,
     NodeStatus,
     PauseStatus,
     StallShare,
@@ -53,6 +54,7 @@ class Surroundings:
         decisions: How many were made.
         subscribers: Who follows the stream.
         dropped: Items of the stream that nobody read in time.
+        ledger: Where the memory is.
     """
 
     version: str
@@ -62,6 +64,7 @@ class Surroundings:
     decisions: int = 0
     subscribers: int = 0
     dropped: int = 0
+    ledger: LedgerStatus | None = None
 
 
 def status_line(state: State, rules: Rules, now: Instant, page_bytes: int) -> str:
@@ -125,6 +128,7 @@ def status_of(
         turns=state.turns,
         decisions=around.decisions,
         rungs=_rungs(state),
+        ledger=around.ledger,
         problem=around.problem,
         warnings=around.warnings,
         subscribers=around.subscribers,
