@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from types import MappingProxyType
@@ -181,10 +181,7 @@ def own_path(root: str = "") -> str:
 
 
 def walk(
-    layout: Layout,
-    *,
-    names: Mapping[str, str] = MappingProxyType({}),
-    stop: Callable[[], bool] = lambda: False,
+    layout: Layout, *, names: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[tuple[str, int]]:
     """Go through the memcgs, level by level from the root, giving each one's path and inode.
 
@@ -195,7 +192,6 @@ def walk(
     Args:
         layout: Where the kernel shows its files.
         names: Paths to give as the very objects that are kept here, so that they are held once.
-        stop: Asked before each directory whether that was all.
 
     Raises:
         Unsupported: There is no tree at layout.cgroup_root.
@@ -207,7 +203,7 @@ def walk(
     except Vanished as error:
         raise Unsupported(top, "no cgroup tree here") from error
     below, given, waiting = children(top), 1, deque([""])
-    while waiting and not stop():
+    while waiting:
         parent = waiting.popleft()
         if parent:
             below = _children_if_readable(top + parent)
