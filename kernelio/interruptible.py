@@ -61,5 +61,6 @@ def kick(thread_id: int) -> None:
     Args:
         thread_id: What threading.get_ident() returned on that thread.
     """
-    with suppress(ProcessLookupError):
+    # The queue of signals may be full for a moment, of ours or of others of this user.
+    with suppress(ProcessLookupError, BlockingIOError):
         signal.pthread_kill(thread_id, KICK_SIGNAL)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -97,6 +98,15 @@ def test_a_kick_of_a_thread_that_ended_is_harmless() -> None:
     assert worker.ident is not None
     worker.join()
     kick(worker.ident)
+
+
+def test_a_full_queue_of_signals_ends_nobody_who_kicks() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, hard))
+    try:
+        kick(threading.get_ident())
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
 
 
 def test_a_kick_that_nobody_waits_for_does_nothing() -> None:
