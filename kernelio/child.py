@@ -10,12 +10,14 @@ Source: posix_spawn(3), pidfd_open(2), waitid(2)
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
+from kernelio.errors import Unsupported
 from kernelio.files import meaning_of
 
 __all__ = ["Child"]
@@ -24,6 +26,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 # A posix_spawn_file_actions_t is opaque, and has 80 bytes in glibc and in musl.
 _FILE_ACTIONS_BYTES = 512
 _STDOUT = 1
+_LONGEST_MS = 2**31 - 1  # poll(2) takes an int
 
 
 class Child:
@@ -78,7 +81,7 @@ class Child:
         """Wait for its end; whether that came in time."""
         waiting = select.poll()
         waiting.register(self._pidfd, select.POLLIN)
-        return bool(waiting.poll(max(0, timeout_ms)))
+        return bool(waiting.poll(min(max(0, timeout_ms), _LONGEST_MS)))
 
     def reap(self) -> int | None:
         """Wait for its end, and leave no zombie.
@@ -106,6 +109,8 @@ def _spawn(argv: Sequence[str], stdout: int) -> int:
     words = [os.fsencode(word) for word in argv]
     pid = ctypes.c_int()
     number = _posix_spawn(pid, words, stdout)
+    if number == errno.ENOENT:
+        raise Unsupported(argv[0], "no such program")
     if number:
         raise meaning_of(OSError(number, os.strerror(number)), argv[0])
     return pid.value

@@ -11,10 +11,12 @@ from memreact.actions import (
     Age,
     Arm,
     BreakOff,
+    Compact,
     Disarm,
     Evict,
     Inspect,
     ReadCapabilities,
+    ReadFragmentation,
     ReadPressure,
     Reclaim,
     Survey,
@@ -73,7 +75,9 @@ class Hands:
     def perform(self, action: Action) -> Event | None:
         """Do it, or have it done; what is known at once is the answer."""
         match action:
-            case Survey() | Inspect() | Evict() | Reclaim() | Age():
+            case (
+                Survey() | Inspect() | Evict() | Reclaim() | Age() | ReadFragmentation() | Compact()
+            ):
                 self._worker.submit(action, self._gate.token(self.stops_handled))
             case BreakOff():
                 self.break_off()

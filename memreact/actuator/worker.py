@@ -1,4 +1,4 @@
-"""The one thread that writes to the kernel: survey, inspect, evict, age, one thing at a time."""
+"""The one thread that writes to the kernel: survey, evict, age, compact, one thing at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from kernelio.errors import Interrupted, KernelioError, Refused, Unsupported, Va
 from kernelio.layout import Layout
 from kernelio.mglru import LruGen
 from kernelio.process import name_this_thread
-from memreact.actions import Age, AgeTarget, Evict, Inspect, Reclaim, Survey
+from memreact.actions import (
+    Age,
+    AgeTarget,
+    Compact,
+    Evict,
+    Inspect,
+    ReadFragmentation,
+    Reclaim,
+    Survey,
+)
+from memreact.actuator.compaction import Compactor
 from memreact.events import (
     AgeResult,
     AgingEnded,
@@ -25,6 +35,7 @@ from memreact.events import (
     Outcome,
 )
 from memreact.gate import Gate, HeldBack
+from memreact.sources.fragmentation import read_fragmentation
 from memreact.sources.inspection import Folios, inspect
 from memreact.sources.pressure import now_us, read_sample
 from memreact.sources.survey import survey
@@ -34,7 +45,7 @@ __all__ = ["Ground", "Work", "Worker"]
 # The daemon ends within a second of being told to.
 PATIENCE_S = 0.8
 
-Work = Survey | Inspect | Evict | Reclaim | Age
+Work = Survey | Inspect | Evict | Reclaim | Age | ReadFragmentation | Compact
 
 # Of the swappiness numbers that the kernel takes; what is above is its word `max`.
 _HIGHEST = 200
@@ -84,6 +95,7 @@ class Worker:
         self._next: Ground | None = None
         self._moving = threading.Lock()
         self._gate = gate
+        self._compactor = Compactor(gate)
         self._post = post
         self._names = names
         self._closing = False
@@ -108,15 +120,17 @@ class Worker:
     def close(self, patience_s: float = PATIENCE_S) -> bool:
         """End the thread after the action that is under way, unless that takes too long.
 
-        A write is broken off by whoever closes, a survey ends at the next memcg, and of a row of
-        agings only the one that runs is waited for. What cannot be broken off, an aging of seconds
-        or a read that the kernel holds up, dies with the process.
+        A write is broken off by whoever closes, the child of a compaction is killed here, a survey
+        ends at the next memcg, and of a row of agings only the one that runs is waited for. What
+        cannot be broken off, an aging of seconds or a read that the kernel holds up, dies with the
+        process.
 
         Returns:
             Whether the thread has ended; if not, it touches nothing any more that is closed now.
         """
         self._closing = True
         self._jobs.put(None)
+        self._compactor.end()
         self._thread.join(patience_s)
         return not self._thread.is_alive()
 
@@ -130,6 +144,7 @@ class Worker:
                 self._post(ended)
         self._move()
         self._ground.close()
+        self._compactor.close()
 
     def _move(self) -> None:
         with self._moving:
@@ -157,6 +172,12 @@ class Worker:
             case Age(targets):
                 results = tuple(self._age(target, token) for target in targets)
                 return AgingEnded(results, read_sample(ground.layout, ground.own_path))
+            case ReadFragmentation(order, with_movable):
+                return read_fragmentation(
+                    ground.layout, ground.own_path, order, with_movable=with_movable
+                )
+            case Compact():
+                return self._compactor.compact(ground.layout, ground.own_path, work, token)
 
     def _inspect(self, path: str) -> Inspected:
         try:

@@ -15,17 +15,28 @@ from memreact.actions import (
     Age,
     Arm,
     BreakOff,
+    Compact,
     Disarm,
     Evict,
     Inspect,
     ReadCapabilities,
+    ReadFragmentation,
     ReadPressure,
     Reclaim,
     Survey,
     Trigger,
 )
 from memreact.actuator.worker import Ground, Worker
-from memreact.events import AgingEnded, BatchEnded, CapabilitiesRead, Event, Inspected, StallSeen
+from memreact.events import (
+    AgingEnded,
+    BatchEnded,
+    CapabilitiesRead,
+    CompactionEnded,
+    Event,
+    Fragmentation,
+    Inspected,
+    StallSeen,
+)
 from memreact.gate import Gate
 from memreact.hands import Hands
 from memreact.sources.inspection import Folios
@@ -91,6 +102,15 @@ def test_work_goes_to_the_worker_and_is_answered_later(body: Body) -> None:
     answers = [body.posted.get(timeout=PATIENCE_S) for _ in range(3)]
     assert isinstance(answers[1], Inspected)
     assert isinstance(answers[2], AgingEnded)
+
+
+def test_free_memory_is_looked_at_and_gathered_by_the_worker(body: Body) -> None:
+    assert body.hands.perform(ReadFragmentation("auto")) is None
+    assert isinstance(body.posted.get(timeout=PATIENCE_S), Fragmentation)
+    assert body.hands.perform(Compact(0, 2**62)) is None
+    ended = body.posted.get(timeout=PATIENCE_S)
+    assert isinstance(ended, CompactionEnded)
+    assert ended.outcome == "vanished"  # this guest has no files of its nodes
 
 
 def test_a_write_decided_before_a_stop_was_heard_of_is_held_back(body: Body) -> None:

@@ -14,9 +14,27 @@ from msgspec.structs import replace
 
 from kernelio.interruptible import KICK_SIGNAL, install_kick_handler
 from kernelio.mglru import LruGen
-from memreact.actions import Age, AgeTarget, Evict, Inspect, Reclaim, Survey
+from memreact.actions import (
+    Age,
+    AgeTarget,
+    Compact,
+    Evict,
+    Inspect,
+    ReadFragmentation,
+    Reclaim,
+    Survey,
+)
 from memreact.actuator.worker import Ground, Work, Worker
-from memreact.events import AgeResult, AgingEnded, BatchEnded, Event, Inspected, Surveyed
+from memreact.events import (
+    AgeResult,
+    AgingEnded,
+    BatchEnded,
+    CompactionEnded,
+    Event,
+    Fragmentation,
+    Inspected,
+    Surveyed,
+)
 from memreact.gate import Gate
 from memreact.sources.inspection import Folios
 from tests.fake_guest import FakeGuest
@@ -277,6 +295,68 @@ def test_agings_that_were_stopped_are_held_back(bench: Bench) -> None:
     assert isinstance(ended, AgingEnded)
     assert ended.results == (AgeResult("/a", 0, "held_back"), AgeResult("/a", 0, "held_back"))
     assert bench.received() == b""
+
+
+TRIGGER = "/sys/devices/system/node/node0/compact"
+
+
+def test_free_memory_is_looked_at_as_asked_for_and_needs_no_open_gate(bench: Bench) -> None:
+    for name in ("buddyinfo", "zoneinfo", "pagetypeinfo"):
+        bench.guest.shows(f"/proc/{name}", golden_text(f"6.12/proc/{name}"))
+    bench.gate.stop_from_waiter()
+    seen = bench.does(ReadFragmentation(3, with_movable=True), 0)
+    assert isinstance(seen, Fragmentation)
+    assert (seen.order, len(seen.zones), seen.failed) == (3, 2, None)
+    assert seen.movable_small_pages is not None
+    seen = bench.does(ReadFragmentation("auto"), 0)
+    assert isinstance(seen, Fragmentation)
+    assert (seen.order, seen.movable_small_pages) == (9, None)
+
+
+def test_a_compaction_is_told_with_a_reading_after_it(bench: Bench) -> None:
+    bench.guest.shows(TRIGGER, "")
+    bench.guest.shows("/proc/buddyinfo", golden_text("6.12/proc/buddyinfo"))
+    bench.guest.shows("/proc/zoneinfo", golden_text("6.12/proc/zoneinfo"))
+    ended = bench.does(Compact(0, 2**62, 5))
+    assert isinstance(ended, CompactionEnded)
+    assert (ended.node, ended.outcome) == (0, "done")
+    assert ended.after is not None
+    assert ended.after.order == 5
+    assert bench.guest.received(TRIGGER) == b"1\n"
+
+
+def test_a_compaction_decided_before_a_stop_is_held_back(bench: Bench) -> None:
+    bench.guest.shows(TRIGGER, "")
+    token = bench.gate.token(0)
+    bench.gate.stop_from_waiter()
+    ended = bench.does(Compact(0, 2**62), token)
+    assert isinstance(ended, CompactionEnded)
+    assert ended.outcome == "held_back"
+    assert bench.guest.received(TRIGGER) == b""
+
+
+def test_closing_kills_the_child_of_a_compaction(guest: FakeGuest) -> None:
+    bench = Bench(guest)
+    bench.worker.start()
+    os.makedirs(os.path.dirname(guest.path(TRIGGER)))
+    os.mkfifo(guest.path(TRIGGER))
+    reader = os.open(guest.path(TRIGGER), os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(guest.path(TRIGGER), os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 65536)
+    bench.worker.submit(Compact(0, 2**62), bench.gate.token(0))
+    thread = bench.worker._thread.native_id
+    while not _file(f"/proc/self/task/{thread}/children"):
+        os.sched_yield()
+    assert bench.worker.close(PATIENCE_S)
+    os.close(reader)
+    os.close(writer)
+
+
+def _file(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
 
 
 def test_a_survey_and_an_inspection_need_no_open_gate(bench: Bench) -> None:
