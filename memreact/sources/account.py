@@ -63,8 +63,7 @@ def _zone(layout: Layout, zone: Zone, row: FreeBlocks, order: int | None) -> Zon
     free = tuple((count << at) * size for at, count in enumerate(row.counts))
     if order is None or not 0 <= order <= max_order:
         return ZoneAccount(free, 0, enough_free=False)
-    pages = sum(count << at for at, count in enumerate(row.counts))
-    enough = pages >= headroom_pages(zone, order)
+    enough = zone.free_pages >= headroom_pages(zone, order)
     # The two are read one after the other, and memory moves meanwhile.
     told = _reported(layout, zone, order, max_order)
     most = sum(free[order:])

@@ -14,7 +14,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from memreact.account import Account, ZoneAccount
-from memreact.events import BatchEnded, Event, Inspected, Inspection, Instant, Surveyed
+from memreact.events import (
+    BatchEnded,
+    CompactionEnded,
+    Event,
+    Inspected,
+    Inspection,
+    Instant,
+    Surveyed,
+)
 from memreact.policy.protection import overshoot_bytes
 from memreact.policy.state import State
 from memreact.telemetry.decisions import INT_MAX
@@ -52,11 +60,12 @@ _SETTLES_US_MAX = 60 * _US_PER_SEC
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Bytes that evictions took, and what zram took for that."""
+    """Bytes that evictions took, what zram took for that, and what compactions moved."""
 
     file_bytes: int = 0
     anon_bytes: int = 0
     zram_bytes: int = 0
+    migrated_bytes: int = 0
 
     @property
     def net_bytes(self) -> int:
@@ -69,12 +78,13 @@ class Tally:
             self.file_bytes + other.file_bytes,
             self.anon_bytes + other.anon_bytes,
             self.zram_bytes + other.zram_bytes,
+            self.migrated_bytes + other.migrated_bytes,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of evictions, and how much more was reportable and reported after than before it.
+    """A run of evictions and the compactions after it, and what it led to.
 
     Args:
         began_at: Its begin.
@@ -174,6 +184,8 @@ def observed(ledger: Ledger, event: Event, state: State, now: Instant) -> Ledger
             ledger = replace(ledger, seen=event.inspection)
         case BatchEnded():
             ledger = _after_batch(ledger, event, page_bytes, now)
+        case CompactionEnded():
+            ledger = _after_compaction(ledger, event, page_bytes, now)
         case _:
             pass
     return _run_of(ledger, state, now)
@@ -195,6 +207,22 @@ def _after_batch(ledger: Ledger, event: BatchEnded, page_bytes: int, now: Instan
         evicted_at=now,
         run=replace(run, tally=run.tally.plus(taken)),
     )
+
+
+def _after_compaction(
+    ledger: Ledger, event: CompactionEnded, page_bytes: int, now: Instant
+) -> Ledger:
+    """What was moved belongs to the run under way, to that before it, or makes one of its own."""
+    moved = Tally(migrated_bytes=event.migrated_pages * page_bytes)
+    if moved == Tally():
+        return ledger
+    ledger = replace(ledger, since_start=ledger.since_start.plus(moved))
+    if ledger.run is not None:
+        return replace(ledger, run=replace(ledger.run, tally=ledger.run.tally.plus(moved)))
+    run = ledger.last_run
+    if run is None or run.read_at is not None:
+        run = Run(Instant(now - event.took_us), ledger.last)
+    return replace(ledger, last_run=replace(run, ended_at=now, tally=run.tally.plus(moved)))
 
 
 def _taken(before: Inspection, after: Inspection, asked_pages: int, page_bytes: int) -> Tally:
@@ -479,6 +507,7 @@ def _tally(tally: Tally) -> LedgerTally:
         evicted_file_bytes=tally.file_bytes,
         evicted_anon_bytes=tally.anon_bytes,
         zram_taken_bytes=tally.zram_bytes,
+        migrated_bytes=tally.migrated_bytes,
     )
 
 

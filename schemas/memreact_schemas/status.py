@@ -242,21 +242,23 @@ class HoldStatus(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class LedgerTally(Struct, frozen=True, kw_only=True, gc=False):
-    """What evictions took; they only grow.
+    """What evictions and compactions did; they only grow.
 
     Args:
         evicted_file_bytes: Page cache.
         evicted_anon_bytes: Anonymous and shared memory.
         zram_taken_bytes: Of the guest's memory, what zram took for that: it is not free.
+        migrated_bytes: What compactions moved, and dirtied by that.
     """
 
     evicted_file_bytes: int = 0
     evicted_anon_bytes: int = 0
     zram_taken_bytes: int = 0
+    migrated_bytes: int = 0
 
 
 class LedgerRun(Struct, frozen=True, kw_only=True, gc=False):
-    """The last run that evicted something, between the readings before and after it.
+    """The last run that evicted or moved something, between the readings before and after it.
 
     Args:
         began_at_us: Its begin.
@@ -288,8 +290,8 @@ class LedgerStatus(Struct, frozen=True, kw_only=True):
         reportable_bytes: Free in blocks of the reporting order, in zones that may be reported from.
         reported_bytes: Free, and the host was told so; None where that cannot be read.
         reported_byte_seconds_total: What stayed reported, over time: at least so much.
-        since_start: What evictions took.
-        run: The last that took something.
+        since_start: What was done.
+        run: The last that did something.
         free_held_bytes: Free memory that the host was not told of, by cause.
         used_estimates_bytes: Memory in use, by the cause for which it is; a page may have several,
             and counts once.

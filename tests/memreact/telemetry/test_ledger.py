@@ -12,6 +12,7 @@ from memreact.account import Account, ZoneAccount
 from memreact.events import (
     BatchEnded,
     CapabilitiesRead,
+    CompactionEnded,
     Event,
     GuestPressure,
     Inspected,
@@ -246,6 +247,47 @@ def test_a_run_before_the_first_reading_has_no_growth() -> None:
     run = told(ledger).run
     assert run is not None
     assert run.reported_grew_bytes is None
+
+
+def compacted(pages: int) -> CompactionEnded:
+    return CompactionEnded(0, "done", took_us=SECOND, migrated_pages=pages)
+
+
+def test_what_a_compaction_moves_belongs_to_the_run_before_it_and_is_read_with_it() -> None:
+    ledger = fed(evicted(100), (3, compacted(256), IDLE))
+    assert reading_due(ledger) == at(3 + 4)
+    run = told(accounted(ledger, account(7, 0, 0, 200, reported_mib=90))).run
+    assert run is not None
+    assert run.tally == LedgerTally(evicted_file_bytes=100 * MIB, migrated_bytes=MIB)
+    assert (run.ended_at_us, run.reported_grew_bytes) == (at(3), 90 * MIB)
+
+
+def test_a_compaction_during_a_run_is_part_of_it() -> None:
+    ledger = fed(
+        accounted(Ledger(), account(0, 0)),
+        (1, TimerFired(), AT_WORK),
+        (2, compacted(256), AT_WORK),
+        (3, TimerFired(), IDLE),
+    )
+    run = told(ledger).run
+    assert run is not None
+    assert (run.began_at_us, run.ended_at_us) == (at(1), at(3))
+    assert run.tally == LedgerTally(migrated_bytes=MIB)
+
+
+def test_a_compaction_long_after_a_run_is_one_of_its_own() -> None:
+    ledger = accounted(evicted(100), account(6, 0, 0, 200, reported_mib=90))
+    ledger = fed(ledger, (50, compacted(256), IDLE))
+    assert reading_due(ledger) == at(54)
+    run = told(accounted(ledger, account(54, 0, 0, 200, reported_mib=120))).run
+    assert run is not None
+    assert (run.began_at_us, run.tally) == (at(49), LedgerTally(migrated_bytes=MIB))
+    assert run.reported_grew_bytes == 30 * MIB
+    assert told(ledger).since_start.migrated_bytes == MIB
+
+
+def test_a_compaction_that_moved_nothing_is_no_run() -> None:
+    assert reading_due(fed(Ledger(), (3, compacted(0), IDLE))) is None
 
 
 def test_a_reading_that_failed_leaves_the_last_one_and_says_why() -> None:
