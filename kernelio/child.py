@@ -16,6 +16,7 @@ import select
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import cast
 
 from kernelio.errors import Unsupported
 from kernelio.files import meaning_of
@@ -51,8 +52,11 @@ class Child:
 
         Raises:
             Refused: The guest cannot have one more process now: EAGAIN, ENOMEM.
-            Unsupported: There is no such program, or it may not be run.
+            Unsupported: There is no such program, or it may not be run; or SIGCHLD is ignored, so
+                that the kernel would forget a child before we could say which one we mean.
         """
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            raise Unsupported(argv[0], "SIGCHLD is ignored: no child could be waited for")
         pid = _spawn(argv, stdout)
         try:
             self._keep(os.pidfd_open(pid))
@@ -83,19 +87,14 @@ class Child:
         waiting.register(self._pidfd, select.POLLIN)
         return bool(waiting.poll(min(max(0, timeout_ms), _LONGEST_MS)))
 
-    def reap(self) -> int | None:
+    def reap(self) -> int:
         """Wait for its end, and leave no zombie.
 
         Returns:
-            Its exit status, or minus the number of the signal that ended it; None where nobody can
-            tell, because whoever started us ignores SIGCHLD.
+            Its exit status, or minus the number of the signal that ended it.
         """
-        try:
-            ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-        except ChildProcessError:
-            return None
-        if ended is None:
-            return None
+        # It is None with WNOHANG alone.
+        ended = cast("os.waitid_result", os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED))
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def close(self) -> None:

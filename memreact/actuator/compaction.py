@@ -144,20 +144,11 @@ class Compactor:
         if late:
             self._child.kill()
         status = self._child.reap()
-        if status is None:
-            return self._unseen(token, late=late)
         if status == -signal.SIGKILL:
             return _Ended("broken_off", self._killer(token, late=late))
         if status == _REFUSED:
             return _Ended("refused", "the kernel takes no order to compact")
         return _Ended("done") if status == 0 else None
-
-    def _unseen(self, token: int, *, late: bool) -> _Ended:
-        stopped = late or not self._gate.open_for(token)
-        return _Ended(
-            "broken_off" if stopped else "done",
-            "nobody can tell how it ended: SIGCHLD is ignored",
-        )
 
     def _killer(self, token: int, *, late: bool) -> str:
         if self._ending or not self._gate.open_for(token):
