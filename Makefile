@@ -66,7 +66,7 @@ wheel-check: wheel ## the wheel installed and run in a fresh .venv
 	cd build && wheel-venv/bin/memreact-ctl --help >/dev/null && wheel-venv/bin/memreact-host --help >/dev/null
 	cd build && : >empty.toml && wheel-venv/bin/memreact check empty.toml
 	cd build && for unit in memreact.service memreact-put-back.service; do \
-		wheel-venv/bin/memreact unit --print $$unit \
+		wheel-venv/bin/memreact unit --print --systemd 257 $$unit \
 			| sed "s,=$$PWD/wheel-venv/bin/,=/usr/bin/," | diff - ../packaging/$$unit; done
 
 deb: wheel ## dist/memreact_*.deb

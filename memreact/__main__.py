@@ -13,6 +13,7 @@ from memreact.unit import COMMAND, UNITS, unit_text
 __all__ = ["main"]
 
 _DONE, _COULD_NOT, _MISUSED = 0, 1, 2
+_RECENT_SYSTEMD = 257
 _UNIT = f"{' or '.join(UNITS)}; the first unless named"
 
 
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     unit.add_argument(
         "name", nargs="?", choices=UNITS, default=UNITS[0], metavar="NAME", help=_UNIT
     )
+    unit.add_argument("--systemd", type=int, metavar="VERSION", help="for it; else this machine's")
     commands.add_parser("put-back", help="restore what was switched on (for the unit)")
     return parser
 
@@ -85,8 +87,22 @@ def _doctor(asked: argparse.Namespace) -> int:
 
 
 def _unit(asked: argparse.Namespace) -> int:
-    sys.stdout.write(unit_text(asked.name, _own_command()))
+    version = asked.systemd if asked.systemd is not None else _systemd_version()
+    sys.stdout.write(unit_text(asked.name, _own_command(), systemd=version))
     return _DONE
+
+
+def _systemd_version() -> int:
+    """That of this machine; where there is none the unit is for another one, and a recent one."""
+    import re  # noqa: PLC0415  # the daemon has no use for these
+    import subprocess  # noqa: PLC0415
+
+    try:
+        told = subprocess.run(["systemctl", "--version"], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return _RECENT_SYSTEMD
+    found = re.match(rb"systemd (\d+)", told)
+    return int(found[1]) if found else _RECENT_SYSTEMD
 
 
 def _own_command() -> str:

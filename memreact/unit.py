@@ -11,12 +11,20 @@ COMMAND = "/usr/bin/memreact"
 """Where the Debian package has the command, and what the files say."""
 
 
-def unit_text(name: str = UNITS[0], command: str = COMMAND) -> str:
+_RELOADS = "Type=notify-reload\n"
+_RELOADS_SINCE = 253
+_RELOADS_BY_SIGNAL = "Type=notify\nExecReload=/bin/kill -HUP $MAINPID\n"
+
+
+def unit_text(
+    name: str = UNITS[0], command: str = COMMAND, *, systemd: int = _RELOADS_SINCE
+) -> str:
     """Return a unit file, of a wheel, a Debian package or a checkout alike.
 
     Args:
         name: One of `UNITS`: the daemon, or what puts back its changes after its final stop.
         command: The absolute path of `memreact` in this installation.
+        systemd: The version that it is for; older ones know no notify-reload.
 
     Raises:
         FileNotFoundError: This installation carries no units.
@@ -25,4 +33,5 @@ def unit_text(name: str = UNITS[0], command: str = COMMAND) -> str:
     installed = os.path.join(package, name)
     checkout = os.path.join(os.path.dirname(package), "packaging", name)
     with open(installed if os.path.exists(installed) else checkout, encoding="utf-8") as unit:
-        return unit.read().replace(f"={COMMAND} ", f"={command} ")
+        text = unit.read().replace(f"={COMMAND} ", f"={command} ")
+    return text if systemd >= _RELOADS_SINCE else text.replace(_RELOADS, _RELOADS_BY_SIGNAL)

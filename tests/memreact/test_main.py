@@ -109,7 +109,7 @@ def test_check_of_a_bad_file_exits_with_2(
 
 
 def test_unit_prints_the_unit(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["unit", "--print"]) == 0
+    assert main(["unit", "--print", "--systemd", "257"]) == 0
     said = capsys.readouterr().out
     assert "Type=notify-reload" in said
     assert "ExecStart=" in said

@@ -18,6 +18,12 @@ def test_a_checkout_prints_the_unit_that_it_would_install(name: str) -> None:
     assert unit_text(name) == (ROOT / "packaging" / name).read_text()
 
 
+def test_an_older_systemd_reloads_by_a_signal() -> None:
+    older = unit_text(systemd=252)
+    assert "Type=notify\nExecReload=/bin/kill -HUP $MAINPID\n" in older
+    assert "notify-reload" not in older
+
+
 def test_every_capability_says_what_needs_it() -> None:
     (granted,) = _values("CapabilityBoundingSet")
     explained = re.findall(r"^# (CAP_[A-Z_]+): \S", unit_text(), re.MULTILINE)
