@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from kernelio.errors import KernelioError, MalformedReading, Unsupported, Vanished
@@ -26,6 +27,7 @@ __all__ = [
     "read_order",
     "read_zoneinfo",
     "reported_bytes",
+    "reported_bytes_of",
 ]
 
 _BALLOON_ID = b"0x0005"  # include/uapi/linux/virtio_ids.h, VIRTIO_ID_BALLOON
@@ -218,18 +220,48 @@ def reported_bytes(layout: Layout, zones: Iterable[Zone], order: int, max_order:
 
     Source: mm/page_reporting.h, PageReported(); fs/proc/page.c, stable_page_flags()
     """
+    populated = [zone for zone in zones if zone.managed_pages]
+    with _flags(layout) as flags:
+        pages = sum(_reported_pages(flags, zone, order, max_order) for zone in populated)
+    return pages * page_size()
+
+
+def reported_bytes_of(layout: Layout, pfns: Iterable[int], order: int, max_order: int) -> int:
+    """How much of these page frames is free, and the host was told so.
+
+    Args:
+        layout: Where /proc is.
+        pfns: The page frames.
+        order: As for `reported_bytes`.
+        max_order: The same.
+
+    Raises:
+        Unsupported: As for `reported_bytes`.
+    """
+    pieces: dict[int, int] = {}
+    for pfn in pfns:
+        piece = pfn >> order << order
+        pieces[piece] = pieces.get(piece, 0) + 1
+    with _flags(layout) as flags:
+        pages = sum(
+            count
+            for piece, count in pieces.items()
+            if _is_in_reported_block(flags, piece, order, max_order)
+        )
+    return pages * page_size()
+
+
+@contextmanager
+def _flags(layout: Layout) -> Iterator[_Flags]:
     path = layout.proc("kpageflags")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            flags = _Flags(fd)
-            populated = [zone for zone in zones if zone.managed_pages]
-            pages = sum(_reported_pages(flags, zone, order, max_order) for zone in populated)
+            yield _Flags(fd)
         finally:
             os.close(fd)
     except OSError as error:
         raise meaning_of(error, path) from error
-    return pages * page_size()
 
 
 class _Flags(NamedTuple):
@@ -259,6 +291,15 @@ def _reported_pages(flags: _Flags, zone: Zone, order: int, max_order: int) -> in
             pages += step
         pfn += step
     return pages
+
+
+def _is_in_reported_block(flags: _Flags, piece: int, order: int, max_order: int) -> bool:
+    """Whether a piece of 2^order pages is a reported block, or part of a larger one."""
+    for size in range(order, max_order + 1):
+        head = piece >> size << size
+        if flags.is_reported_head(head):
+            return piece < head + (1 << order + _doublings(flags, head, order, max_order))
+    return False
 
 
 def _doublings(flags: _Flags, pfn: int, order: int, max_order: int) -> int:

@@ -21,6 +21,7 @@ from kernelio.page_reporting import (
     read_order,
     read_zoneinfo,
     reported_bytes,
+    reported_bytes_of,
 )
 from tests.fake_guest import FakeGuest
 from tests.goldens import golden_files, golden_text
@@ -177,6 +178,26 @@ def test_two_reported_neighbours_are_two_blocks(guest: FakeGuest) -> None:
     _flags(guest, [*one, *one])
     zone = _zone(spanned=8)
     assert reported_bytes(guest.layout, [zone], 2, 10) == 8 * page_size()
+
+
+def test_of_some_page_frames_those_count_that_lie_in_reported_blocks(guest: FakeGuest) -> None:
+    reported, free, taken = [_HEAD, *[_INSIDE] * 3], [_INSIDE] * 4, [_RESERVED] * 4
+    _flags(guest, [*taken, *reported, *free, *taken, *reported])
+    pfns = [0, 5, 6, 9, 13, 16, 17, 18, 19]
+    assert reported_bytes_of(guest.layout, pfns, 2, 10) == 6 * page_size()
+
+
+def test_a_page_frame_in_the_upper_half_of_a_large_reported_block_counts(guest: FakeGuest) -> None:
+    big, taken = [_HEAD, *[_INSIDE] * 15], [_RESERVED] * 16
+    _flags(guest, [*taken, *big, *taken])
+    assert reported_bytes_of(guest.layout, range(48), 2, 10) == 16 * page_size()
+    assert reported_bytes_of(guest.layout, range(48), 2, 3) == 8 * page_size()
+
+
+def test_free_pages_beside_a_reported_block_were_not_told(guest: FakeGuest) -> None:
+    one = [_HEAD, *[_INSIDE] * 3]
+    _flags(guest, [*one, _INSIDE, _RESERVED, _INSIDE, _INSIDE])
+    assert reported_bytes_of(guest.layout, range(8), 2, 10) == 4 * page_size()
 
 
 def test_an_unaligned_zone_is_looked_at_from_its_first_block(guest: FakeGuest) -> None:
