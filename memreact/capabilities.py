@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from kernelio.boot import KernelRelease, parse_release, read_cmdline, read_release
 from kernelio.cgroup import find_cgroup2
+from kernelio.compaction import open_trigger
 from kernelio.damon import reclaimer
 from kernelio.errors import KernelioError
 from kernelio.files import read_bytes
@@ -63,11 +64,12 @@ def find_capabilities(layout: Layout, *, own_pid: int) -> Capabilities:
     has_memory = tree is not None and "memory" in tree.controllers
     root = _is_root(layout)
     release = if_readable(lambda: read_release(layout), None)
+    nodes = if_readable(lambda: read_online_nodes(layout), (0,))
     return Capabilities(
         kernel=release.text if release else "",
         root=root,
         page_size=page_size(),
-        nodes=if_readable(lambda: read_online_nodes(layout), (0,)),
+        nodes=nodes,
         cgroup_root=tree.path if tree else None,
         memory_controller=has_memory,
         memory_reclaim=has_memory and os.path.exists(f"{here.cgroup_root}/memory.reclaim"),
@@ -78,6 +80,7 @@ def find_capabilities(layout: Layout, *, own_pid: int) -> Capabilities:
         reporting_order=if_readable(lambda: read_order(layout), None),
         swap=bool(if_readable(lambda: read_swaps(layout), ())),
         rivals=_rivals(layout, own_pid),
+        compaction=any(_can_compact(layout, node) for node in nodes),
     )
 
 
@@ -149,6 +152,14 @@ def _psi(layout: Layout) -> Psi:
         lambda: has_capability("CAP_SYS_RESOURCE", layout=layout), otherwise=False
     )
     return "privileged" if privileged else "slow"
+
+
+def _can_compact(layout: Layout, node: int) -> bool:
+    """Whether its file opens: what is written to it counts, and nothing is."""
+    trigger = if_readable(lambda: open_trigger(layout, node), None)
+    if trigger is not None:
+        os.close(trigger)
+    return trigger is not None
 
 
 def _rivals(layout: Layout, own_pid: int) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from kernelio.process import lock_memory_on_fault
 from kernelio.psi import Fired, TriggerSet
 from kernelio.uevent import open_monitor
 from memreact import __version__
-from memreact.actions import Action
+from memreact.actions import Action, Compact
 from memreact.actuator.worker import Work, Worker
 from memreact.capabilities import find_capabilities
 from memreact.control.audit import Audit
@@ -339,7 +339,9 @@ class Daemon:
         return StallSeen(sample, trigger or "guest")
 
     def _perform(self, action: Action) -> Event | None:
-        if isinstance(action, Work):
+        if isinstance(action, Compact):  # as long as it was told to take is not too long
+            self._busy_since = Instant(max(now_us(), action.ends_by))
+        elif isinstance(action, Work):
             self._busy_since = now_us()
         return self._hands.perform(action)
 
@@ -444,6 +446,8 @@ def run(
     journal = Journal(level, under_systemd=is_journal(os.environ, _STDERR))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     install_kick_handler()
+    # Whoever started us may ignore the ends of children, and then none could be waited for.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     layout = Layout(root, _cgroup_mount(root))
 
     async def main() -> bool:

@@ -42,6 +42,8 @@ def capabilities_read(
         idle_because=_idle_because(can, rules, evicts, alone=alone),
         anon_alone=anon_alone(can.kernel),
         reclaim_takes_swappiness=reclaim_takes_swappiness(can.kernel),
+        compacts=can.compaction,
+        reports=can.page_reporting,
     )
 
 

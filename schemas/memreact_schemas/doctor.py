@@ -1,4 +1,4 @@
-"""What `memreact doctor --json` prints."""
+"""What `memreact doctor --json` prints, and with --prove."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["Capabilities", "Finding", "Mglru", "Psi", "Report", "Status"]
+__all__ = ["Capabilities", "Finding", "Mglru", "Proof", "Psi", "Report", "Status"]
 
 Mglru = Literal["on", "off", "absent", "unreachable"]
 """The multi-gen LRU; "unreachable" is built in, but its debugfs file cannot be opened."""
@@ -36,6 +36,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
         reporting_order: Free blocks of 2^order pages are reported; -1 unset, None no reporting.
         swap: There is a swap area.
         rivals: Who else reclaims here, in words.
+        compaction: Free memory can be gathered into larger blocks on demand.
     """
 
     kernel: str
@@ -52,6 +53,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     reporting_order: int | None
     swap: bool
     rivals: tuple[str, ...]
+    compaction: bool = False
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -88,3 +90,21 @@ class Report(Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     reaches_host: bool
     idle_because: str | None = None
+
+
+class Proof(Struct, frozen=True, kw_only=True):
+    """What came of freeing a block of memory, and watching whether the host is told of it.
+
+    Args:
+        proved: The host was told of memory that we freed.
+        rungs: What has to hold for that, in order, up to the first that does not.
+        freed_bytes: The block; 0 where a rung failed before it was made.
+        reported_bytes: Of it, what the host was told of.
+        took_us: From the moment it was freed until then.
+    """
+
+    proved: bool
+    rungs: tuple[Finding, ...]
+    freed_bytes: int = 0
+    reported_bytes: int = 0
+    took_us: int = 0

@@ -36,7 +36,20 @@ def idle(can: Capabilities, rules: Rules = RULES, *, alone: bool = True) -> str 
 
 def test_a_full_guest_has_nothing_to_idle_for(can: Capabilities) -> None:
     seen = read(can)
-    assert seen == CapabilitiesRead(can.page_size, "mglru", True, "/own", 0.25)  # noqa: FBT003
+    wanted = CapabilitiesRead(can.page_size, "mglru", True, "/own", 0.25)  # noqa: FBT003
+    assert seen == msgspec.structs.replace(wanted, reports=False)  # it has no balloon
+
+
+def test_free_memory_is_gathered_where_the_kernel_can_and_for_a_host_that_is_told(
+    guest: FakeGuest, can: Capabilities
+) -> None:
+    assert not read(can).compacts
+    guest.shows("/sys/devices/system/node/node0/compact", "")
+    able = find_capabilities(guest.layout, own_pid=1)
+    assert able.compaction
+    assert guest.received("/sys/devices/system/node/node0/compact") == b""
+    seen = read(msgspec.structs.replace(able, page_reporting=True))
+    assert (seen.compacts, seen.reports) == (True, True)
 
 
 @pytest.mark.parametrize(
