@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--all", action="store_true", help="the defaults too")
     doctor = commands.add_parser("doctor", help="what this guest can do, and what is missing")
     doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.add_argument(
+        "--prove", action="store_true", help="free 64 MiB, and see that the host is told of it"
+    )
     unit = commands.add_parser("unit", help="the systemd units, for this installation")
     unit.add_argument("--print", action="store_true", required=True, help="print one")
     unit.add_argument(
@@ -79,11 +82,21 @@ def _check(asked: argparse.Namespace) -> int:
 
 
 def _doctor(asked: argparse.Namespace) -> int:
+    if asked.prove:
+        return _prove(asked)
     from memreact.doctor import encode, examine_here, render  # noqa: PLC0415
 
     report = examine_here()
     print(encode(report) if asked.json else render(report))  # noqa: T201
     return _DONE
+
+
+def _prove(asked: argparse.Namespace) -> int:
+    from memreact.prove import encode, prove_here, render  # noqa: PLC0415
+
+    proof = prove_here()
+    print(encode(proof) if asked.json else render(proof))  # noqa: T201
+    return _DONE if proof.proved else _COULD_NOT
 
 
 def _unit(asked: argparse.Namespace) -> int:

@@ -40,7 +40,7 @@ from memreact.capabilities import (
 )
 from memreact_schemas.doctor import Finding, Report
 
-__all__ = ["encode", "examine", "examine_here", "render"]
+__all__ = ["encode", "examine", "examine_here", "render", "why_no_reporting"]
 
 _MIB = 1 << 20
 _WIDTH = 100
@@ -248,7 +248,7 @@ def _return(guest: _Guest) -> Finding:
     job = "return to host"
     found = balloons(guest.layout)
     if not any(balloon.reporting for balloon in found):
-        detail, remedy = _why_no_reporting(found)
+        detail, remedy = why_no_reporting(found)
         return Finding(job=job, status="missing", backend=_NONE, detail=detail, remedy=remedy)
     by = "free page reporting"
     order, orders = guest.can.reporting_order, _orders(guest.layout)
@@ -263,7 +263,8 @@ def _return(guest: _Guest) -> Finding:
     return _reporting(guest, order, orders)
 
 
-def _why_no_reporting(found: tuple[Balloon, ...]) -> tuple[str, str]:
+def why_no_reporting(found: tuple[Balloon, ...]) -> tuple[str, str]:
+    """Tell why no balloon reports free pages, and what would help."""
     if not found:
         return (
             "no virtio balloon: what is freed stays with this guest",

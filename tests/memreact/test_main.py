@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -165,6 +166,16 @@ def test_doctor_answers_on_this_machine_whatever_it_lacks() -> None:
     code, out, err = memreact("doctor", "--json")
     assert (code, err) == (0, "")
     assert out.startswith("{")
+
+
+def test_doctor_proves_it_or_names_the_rung_that_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], guest: FakeGuest
+) -> None:
+    monkeypatch.setattr("memreact.prove.Layout", lambda: guest.layout)
+    assert main(["doctor", "--prove"]) == 1
+    assert "The host gets nothing back: balloon: no virtio balloon" in capsys.readouterr().out
+    assert main(["doctor", "--prove", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["proved"] is False
 
 
 def test_version_is_that_of_the_package() -> None:
