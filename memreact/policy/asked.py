@@ -10,10 +10,12 @@ from dataclasses import replace
 from memreact.actions import Action, Because, Decision, Disarm
 from memreact.events import HoldAsked, Instant, ReleaseAsked, RunAsked
 from memreact.policy.closing import end_eviction
+from memreact.policy.compacting import look
 from memreact.policy.plan import is_within
 from memreact.policy.state import Hold, State, Step, nothing, with_turn
 from memreact.policy.turn import begin
-from memreact.policy.yielding import break_off
+from memreact.policy.yielding import break_off, ending
+from memreact.rules import Rules
 
 __all__ = [
     "HOLD_ENDS_US",
@@ -57,6 +59,7 @@ def _stand_still(state: State, event: HoldAsked) -> Step:
     eviction = turn.eviction
     if eviction is not None and eviction.ends is None:
         eviction = replace(eviction, ends=held)
+    turn = ending(turn, held, again=True)
     turn = replace(turn, plan_again=True, armed=False, look=False, eviction=eviction)
     state = replace(with_turn(state, turn), samples=())
     ended = break_off(state) if turn.in_flight else end_eviction(state, held, again=True)
@@ -87,8 +90,11 @@ def _released(state: State, code: str, now: Instant, *, by: str = "") -> Step:
     return Step(replace(state, hold=None), (), (Decision("resume", Because(code, saw)),))
 
 
-def run_asked(state: State, event: RunAsked, now: Instant) -> Step:
-    """Begin a turn now, as if every period were due, or say why not."""
+def run_asked(state: State, event: RunAsked, rules: Rules, now: Instant) -> Step:
+    """Begin a turn now, as if every period were due, or say why not.
+
+    Free memory is looked at after it, or at once where compactions are all that may be done.
+    """
     saw: dict[str, int | str] = {"by": event.by}
     why = why_not_run(state, event.path)
     if why is not None:
@@ -96,7 +102,10 @@ def run_asked(state: State, event: RunAsked, now: Instant) -> Step:
     if event.path is not None:
         saw["within"] = event.path
     told = Decision("run", Because("asked", saw))
-    begun = begin(state, frozenset(state.due), now, asked=True, within=event.path)
+    if state.due:
+        begun = begin(state, frozenset(state.due), now, asked=True, within=event.path)
+    else:
+        begun = look(state, rules, now)
     return Step(state, (), (told,)).then(begun)
 
 
@@ -117,8 +126,9 @@ def why_not_run(state: State, path: str | None) -> Because | None:
     if state.pause is not None:
         return Because("paused", {"detail": state.pause.because.code})
     if state.turn is not None:
-        return Because("turn_under_way")
-    if not state.due:
+        evicts = state.turn.compaction is None
+        return Because("turn_under_way" if evicts else "compaction_under_way")
+    if not state.due and (path is not None or state.compact.due is None):
         return Because("disabled")
     if path is not None and not any(is_within(known, path) for known in state.memcgs):
         return Because("no_such_cgroup", {"detail": path})

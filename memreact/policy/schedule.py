@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from memreact.actions import Evict, Reclaim
+from memreact.actions import Compact, Evict, Reclaim
 from memreact.events import Instant
 from memreact.policy.state import State, Turn
 from memreact.rules import Rules
 
-__all__ = ["due_periods", "next_turns", "soon", "wake_at", "with_emptied", "with_look"]
+__all__ = ["due_periods", "next_look", "next_turns", "soon", "wake_at", "with_emptied", "with_look"]
 
 # A memcg that was left is mostly removed at once: wait for that, and gather its neighbours.
 _EMPTIED_AFTER_US = 2_000_000
@@ -30,10 +30,29 @@ def next_turns(state: State, rules: Rules, now: Instant) -> Mapping[int, Instant
     return {period: state.due.get(period) or _first(state, period, now) for period in periods}
 
 
+def next_look(state: State, rules: Rules, now: Instant) -> Instant | None:
+    """When free memory is looked at next: a period after the last time; what is due stays due.
+
+    Never where compaction is disabled or this guest cannot compact.
+    """
+    guest, known, mine = state.guest, state.compact, rules.compact
+    if guest is None or guest.idle_because is not None or not guest.compacts or mine.disabled:
+        return None
+    if known.due is not None and known.due <= now:
+        return known.due
+    if known.ended_at is not None:
+        return Instant(max(now, known.ended_at + mine.period_us))
+    return _phase(state, mine.period_us, now)
+
+
 def _first(state: State, period: int, now: Instant) -> Instant:
     """A new period counts from the last turn; at start, from a phase that this boot drew."""
     if state.turns:
         return Instant(max(now, state.turn_ended_at + period))
+    return _phase(state, period, now)
+
+
+def _phase(state: State, period: int, now: Instant) -> Instant:
     phase = 0 if state.guest is None else int(state.guest.boot_phase * period)
     return Instant(now + period - (now - phase) % period)
 
@@ -73,13 +92,15 @@ def wake_at(state: State) -> Instant | None:
         return _wake_in_turn(state, state.turn)
     if state.hold is not None:
         return state.hold.until
-    moments = (*state.due.values(), soon(state))
+    moments = (*state.due.values(), soon(state), state.compact.due)
     return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _wake_in_turn(state: State, turn: Turn) -> Instant | None:
     if isinstance(turn.doing, Evict | Reclaim):
         return turn.eviction.write_ends_by if turn.eviction else None
+    if isinstance(turn.doing, Compact):
+        return turn.compaction.breaks_at if turn.compaction else None
     if turn.doing is not None:
         return None
     if state.hold is not None:

@@ -12,20 +12,33 @@ from memreact.actions import (
     Age,
     AgeTarget,
     Because,
+    Compact,
     Decision,
     Evict,
     Inspect,
+    ReadFragmentation,
     Reclaim,
     Survey,
 )
-from memreact.events import CapabilitiesRead, Inspection, Instant, MemcgView, PressureSample
+from memreact.events import (
+    CapabilitiesRead,
+    Fragmentation,
+    Inspection,
+    Instant,
+    MemcgView,
+    PressureSample,
+)
 from memreact.policy.pressure import Samples, remember
 from memreact.policy.refault import Appetite
 
 __all__ = [
     "START",
     "Aside",
+    "Baseline",
     "Candidate",
+    "CompactCounters",
+    "Compacting",
+    "Compaction",
     "Counters",
     "Eviction",
     "Hold",
@@ -37,6 +50,8 @@ __all__ = [
     "Step",
     "Turn",
     "Work",
+    "ZoneKey",
+    "ZoneLore",
     "decided",
     "nothing",
     "sampled",
@@ -49,11 +64,14 @@ START = Instant(0)
 
 Stage = Literal["survey", "evict", "recheck", "age", "close"]
 
-Work = Survey | Inspect | Evict | Reclaim | Age
+Work = Survey | Inspect | Evict | Reclaim | Age | ReadFragmentation | Compact
 """What the one worker does: never two of them at a time."""
 
 Key = tuple[str, int]
 """A memcg on a node: its path and the node."""
+
+ZoneKey = tuple[int, str]
+"""A zone: its node and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +174,135 @@ class Aside:
 
 
 @dataclass(frozen=True, slots=True)
+class ZoneLore:
+    """What compactions have taught about one zone.
+
+    Args:
+        yield_ppm: How much of what was to be gathered became reportable, per million.
+        left_pages: What the last one left in pieces.
+        left_until: Until when that is not hoped for again.
+        misses: How often in a row it brought much less than was expected.
+    """
+
+    yield_ppm: int = 500_000
+    left_pages: int = 0
+    left_until: Instant = START
+    misses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What the last whole compaction left: the rule "threshold" compares with it.
+
+    Args:
+        memfree_bytes: Free in the whole guest.
+        small_pages: Free in blocks below the order.
+        movable_pages: Of these, the movable kind; None where that was not read.
+    """
+
+    memfree_bytes: int = 0
+    small_pages: int = 0
+    movable_pages: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompactCounters:
+    """What compactions did since the start; they only grow.
+
+    Args:
+        checks: How often free memory was looked at.
+        runs: How many compactions began.
+        broken_off: How many of them did not get to their end.
+        moved_pages: What moved while they ran, whoever moved it.
+        expected_bytes: What should have become reportable by those that were measured.
+        gained_bytes: What did.
+        took_us: How long they ran.
+        because: How often each reason was given, for a skipped check and for an end.
+    """
+
+    checks: int = 0
+    runs: int = 0
+    broken_off: int = 0
+    moved_pages: int = 0
+    expected_bytes: int = 0
+    gained_bytes: int = 0
+    took_us: int = 0
+    because: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Compacting:
+    """All that is remembered between two compactions.
+
+    Args:
+        due: When free memory is looked at next; None where nothing may be done.
+        ended_at: When that was done last.
+        checked: The pressure at the last check; the next one compares with it.
+        skips: Checks since the last compaction.
+        order: What all of the following was learnt at.
+        base: What the last whole compaction left.
+        zones: What they taught.
+        moved_permille: Pages that move for a thousand that become reportable, by node.
+        counters: What was done.
+        last: The last decision.
+        last_at: When it was made.
+    """
+
+    due: Instant | None = None
+    ended_at: Instant | None = None
+    checked: PressureSample | None = None
+    skips: int = 0
+    order: int | None = None
+    base: Baseline = Baseline()
+    zones: Mapping[ZoneKey, ZoneLore] = field(default_factory=lambda: MappingProxyType({}))
+    moved_permille: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    counters: CompactCounters = CompactCounters()
+    last: Decision | None = None
+    last_at: Instant = START
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """One look at free memory, and the compaction that follows if it is worth it.
+
+    Args:
+        stage: How far it got.
+        before: What was seen.
+        after: What was seen after the last node.
+        nodes: Those still to be compacted, in this order.
+        done: Those that were, to their end or until the time was over.
+        moved: Pages that moved meanwhile, by node; of those that were broken off too.
+        expected_bytes: What should become reportable.
+        started_at: When the first node began.
+        ends_by: When the last one ends at the latest.
+        breaks_at: When the one under way is broken off, and broken off again.
+        took_us: How long the kernel was at it.
+        tries: How often a node was broken off though no limit was crossed.
+        late: The time was over before the last node was done.
+        ends: Why it is over as soon as what is under way has returned.
+        again: Whether it is looked at again as soon as it may be, not a period later.
+    """
+
+    stage: Literal["look", "run", "measure"] = "look"
+    before: Fragmentation | None = None
+    after: Fragmentation | None = None
+    nodes: tuple[int, ...] = ()
+    done: tuple[int, ...] = ()
+    moved: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    expected_bytes: int = 0
+    started_at: Instant = START
+    ends_by: Instant = START
+    breaks_at: Instant = START
+    took_us: int = 0
+    tries: int = 0
+    late: bool = False
+    ends: Because | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One pass: evict what is cold, then age.
+    """One pass: evict what is cold, then age; or one compaction, which is never beside it.
 
     Args:
         started_at: Its begin.
@@ -186,6 +331,7 @@ class Turn:
         out_of_reach_pages: What it saw of memcgs that were removed and cannot be evicted.
         hold_until: Nothing begins before.
         look: Whether the pressure is read once more before anything begins.
+        compaction: The whole of the turn, if it is one.
     """
 
     started_at: Instant
@@ -214,6 +360,7 @@ class Turn:
     out_of_reach_pages: int = 0
     hold_until: Instant = START
     look: bool = False
+    compaction: Compaction | None = None
 
     @property
     def in_flight(self) -> bool:
@@ -273,6 +420,7 @@ class State:
         turn_ended_at: When the last one ended.
         pause: Why nothing is done just now.
         hold: Who wants that nothing is done.
+        compact: What is remembered of compactions, and when the next one is due.
         ooms: Where an OOM kill was heard of, and when: it hit a memcg there or below.
         samples: Pressure readings of the last window.
         stopping: Nothing new begins.
@@ -289,6 +437,7 @@ class State:
     turn_ended_at: Instant = START
     pause: Pause | None = None
     hold: Hold | None = None
+    compact: Compacting = Compacting()
     ooms: Mapping[str, Instant] = field(default_factory=lambda: MappingProxyType({}))
     samples: Samples = ()
     stopping: bool = False

@@ -28,7 +28,7 @@ from memreact.events import (
     Surveyed,
     TimerFired,
 )
-from memreact.policy import evicting
+from memreact.policy import compacting, evicting
 from memreact.policy.ageing import aging_ended
 from memreact.policy.asked import (
     hold_asked,
@@ -40,6 +40,7 @@ from memreact.policy.asked import (
 from memreact.policy.closing import oom_heard, stay_away
 from memreact.policy.schedule import (
     due_periods,
+    next_look,
     next_turns,
     soon,
     wake_at,
@@ -60,7 +61,7 @@ from memreact.rules import Rules, rules_for
 __all__ = ["step"]
 
 # What is heard after Stopping: how that which was under way ended.
-_ANSWERS = (Surveyed, Inspected, BatchEnded, AgingEnded)
+_ANSWERS = (Surveyed, Inspected, BatchEnded, AgingEnded, Fragmentation, CompactionEnded)
 
 
 def step(state: State, event: Event, rules: Rules, now: Instant) -> Step:
@@ -93,8 +94,10 @@ def _meaning(state: State, event: Event, rules: Rules, now: Instant) -> Step:  #
             return evicting.batch_ended(state, event, rules, now)
         case AgingEnded():
             return aging_ended(state, event, rules, now)
-        case Fragmentation() | CompactionEnded():
-            return nothing(state)
+        case Fragmentation():
+            return compacting.seen(state, event, rules, now)
+        case CompactionEnded():
+            return compacting.ended(state, event, rules, now)
         case StallSeen():
             return stall_seen(state, event, rules, now)
         case LimitHit():
@@ -116,25 +119,28 @@ def _meaning(state: State, event: Event, rules: Rules, now: Instant) -> Step:  #
         case ReleaseAsked():
             return release_asked(state, event, now)
         case RunAsked():
-            return run_asked(state, event, now)
+            return run_asked(state, event, rules, now)
         case Stopping():
             return break_off(replace(state, stopping=True))
 
 
 def _timer(state: State, rules: Rules, now: Instant) -> Step:
     if state.turn is None:
-        return _begin_what_is_due(state, now) if state.hold is None else nothing(state)
+        return _begin_what_is_due(state, rules, now) if state.hold is None else nothing(state)
     if state.turn.in_flight:
-        return evicting.overdue(state, now)
+        overdue = evicting.overdue(state, now)
+        return overdue.then(compacting.overdue(overdue.state, now))
     if state.pause is not None:
         return ask_during_pause(state, state.pause, rules, now)
     return nothing(state)
 
 
-def _begin_what_is_due(state: State, now: Instant) -> Step:
+def _begin_what_is_due(state: State, rules: Rules, now: Instant) -> Step:
     periods, at = due_periods(state, now), soon(state)
-    is_soon = at is not None and at <= now
-    return begin(state, periods, now) if periods or is_soon else nothing(state)
+    if periods or (at is not None and at <= now):
+        return begin(state, periods, now)
+    due = state.compact.due
+    return compacting.look(state, rules, now) if due is not None and due <= now else nothing(state)
 
 
 def _limit_hit(state: State, event: LimitHit, rules: Rules, now: Instant) -> Step:
@@ -209,11 +215,12 @@ def _rules_changed(state: State, event: RulesChanged, rules: Rules, now: Instant
 def _rescheduled(state: State, rules: Rules, now: Instant) -> State:
     """The state with other turns due, and a running turn that is no longer for what is not."""
     due, turn = next_turns(state, rules, now), state.turn
-    if turn is not None:
+    if turn is not None and turn.compaction is None:
         periods = frozenset(p for p in due if turn.asked or p in turn.periods or due[p] <= now)
         emptied = turn.emptied if due else frozenset()
         turn = replace(turn, periods=periods, emptied=emptied)
-    return replace(state, due=due, turn=turn)
+    compact = replace(state.compact, due=next_look(state, rules, now))
+    return replace(state, due=due, turn=turn, compact=compact)
 
 
 def _capabilities(state: State, event: CapabilitiesRead, rules: Rules, now: Instant) -> Step:
@@ -221,7 +228,8 @@ def _capabilities(state: State, event: CapabilitiesRead, rules: Rules, now: Inst
     before, could = state.guest, bool(state.due)
     state = replace(state, guest=event)
     if before is not None and before.boot_phase != event.boot_phase:
-        state = replace(state, due={}, turns=0)
+        compact = replace(state.compact, due=None, ended_at=None)
+        state = replace(state, due={}, turns=0, compact=compact)
     state = _rescheduled(state, rules, now)
     if state.due and not could:
         state = with_look(state, now)
@@ -239,7 +247,8 @@ def _disturbed(state: State, event: ClockDisturbed, now: Instant) -> Step:
         for path, memcg in state.memcgs.items()
     }
     held = None if state.pause is None else replace(state.pause, base=None)
-    state = replace(state, memcgs=memcgs, samples=(), pause=held)
+    compact = replace(state.compact, checked=None)
+    state = replace(state, memcgs=memcgs, samples=(), pause=held, compact=compact)
     decision = Decision("forget", Because("clock_disturbed", {"cause": event.cause}))
     step = Step(state, (ReadCapabilities(),), (*released.decisions, decision))
     return step.then(plan_anew(state, "clock_disturbed"))

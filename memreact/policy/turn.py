@@ -8,9 +8,11 @@ from memreact.actions import Action, Because, BreakOff, Decision, Disarm, ReadPr
 from memreact.events import Instant, Surveyed
 from memreact.policy.ageing import age_next
 from memreact.policy.closing import end_eviction
+from memreact.policy.compacting import go_on as go_on_compacting
+from memreact.policy.compacting import look_again
 from memreact.policy.evicting import go_on, start
 from memreact.policy.plan import plan, still_to_age, with_baselines
-from memreact.policy.state import State, Step, Turn, nothing, sampled, with_turn
+from memreact.policy.state import Compacting, State, Step, Turn, nothing, sampled, with_turn
 from memreact.policy.yielding import window_us, yield_to_pressure
 from memreact.rules import Rules
 
@@ -64,11 +66,11 @@ def surveyed(state: State, event: Surveyed, rules: Rules, now: Instant) -> Step:
     )
     state = sampled(with_turn(state, turn), event.pressure, window_us(state, rules))
     if event.failed is not None:
-        return _finish(state, turn, Because("survey_failed", {"detail": event.failed}), now)
+        return _finish(state, turn, Because("survey_failed", {"detail": event.failed}), rules, now)
     if turn.stage == "close" and not turn.plan_again:
         state = with_baselines(state, turn, event, rules, now)
         turn = replace(turn, aged=turn.aged - _aged_in_vain(turn, event))
-        return _finish(state, turn, _summary(turn, now), now)
+        return _finish(state, turn, _summary(turn, now), rules, now)
     if turn.stage == "recheck" and not turn.plan_again:
         agings = tuple(still_to_age(turn.agings, event, rules))
         state = with_turn(state, replace(turn, stage="age", agings=agings))
@@ -120,12 +122,14 @@ def _next(state: State, rules: Rules, now: Instant) -> Step | None:
     turn = state.turn
     if turn is None or turn.in_flight:
         return None
+    if turn.compaction is not None:
+        return go_on_compacting(state, turn, turn.compaction, rules, now)
     if state.stopping:
-        return _let_go(state, turn, now)
+        return _let_go(state, turn, rules, now)
     if state.pause is not None or state.hold is not None or now < turn.hold_until:
         return None
     if now - turn.started_at > TURN_ENDS_US and not turn.plan_again:
-        return _let_go(state, turn, now)
+        return _let_go(state, turn, rules, now)
     if turn.look:
         asked = replace(turn, look=False, hold_until=Instant(now + window_us(state, rules)))
         return Step(with_turn(state, asked), (ReadPressure(),))
@@ -136,7 +140,7 @@ def _next(state: State, rules: Rules, now: Instant) -> Step | None:
 
 def _next_work(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
     if turn.plan_again:
-        return _plan_again(state, turn, now)
+        return _plan_again(state, turn, rules, now)
     if turn.candidates:
         return start(state, turn, rules, now)
     if turn.agings:
@@ -150,15 +154,15 @@ def _next_work(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
         return Step(with_turn(state, replace(turn, hold_until=until, plan_again=True)))
     if turn.worked and turn.periods:
         return _survey(state, replace(turn, stage="close"))
-    return _finish(state, turn, _summary(turn, now), now)
+    return _finish(state, turn, _summary(turn, now), rules, now)
 
 
-def _plan_again(state: State, turn: Turn, now: Instant) -> Step:
+def _plan_again(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
     """A new plan; after a whole period that is another turn, in which everybody has one again."""
     if not turn.periods and not turn.emptied:
-        return _finish(state, turn, _summary(turn, now), now)
+        return _finish(state, turn, _summary(turn, now), rules, now)
     if now - turn.started_at >= min(turn.periods, default=_EMPTIED_ENDS_US):
-        return _finish(state, turn, _summary(turn, now), now, at_once=True)
+        return _finish(state, turn, _summary(turn, now), rules, now, at_once=True)
     return _survey(state, replace(turn, stage="survey"))
 
 
@@ -167,6 +171,8 @@ def plan_anew(state: State, because: str) -> Step:
     turn = state.turn
     if turn is None:
         return nothing(state)
+    if turn.compaction is not None:
+        return look_again(state, turn, because)
     disarm: tuple[Action, ...] = (Disarm(""),) if turn.armed else ()
     turn = replace(turn, plan_again=True, done=frozenset(), armed=False, candidates=(), agings=())
     if turn.eviction is not None and turn.eviction.ends is None:
@@ -178,11 +184,13 @@ def plan_anew(state: State, because: str) -> Step:
     return Step(state, disarm).then(end_eviction(state, ended, again=True))
 
 
-def _let_go(state: State, turn: Turn, now: Instant) -> Step:
+def _let_go(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
     """The end of a turn in the middle of its work."""
     because = Because("stopping" if state.stopping else "turn_too_long")
     ended = end_eviction(state, because)
-    return ended.then(_finish(ended.state, ended.state.turn or turn, _summary(turn, now), now))
+    return ended.then(
+        _finish(ended.state, ended.state.turn or turn, _summary(turn, now), rules, now)
+    )
 
 
 def _summary(turn: Turn, now: Instant) -> Because:
@@ -193,10 +201,19 @@ def _summary(turn: Turn, now: Instant) -> Because:
     return Because("turn_over", saw)
 
 
-def _finish(
-    state: State, turn: Turn, because: Because, now: Instant, *, at_once: bool = False
+def _finish(  # noqa: PLR0913  # what ends, why, by what and when
+    state: State,
+    turn: Turn,
+    because: Because,
+    rules: Rules,
+    now: Instant,
+    *,
+    at_once: bool = False,
 ) -> Step:
-    """End the turn: the next idle phase is a whole period long, and begins here."""
+    """End the turn: the next idle phase is a whole period long, and begins here.
+
+    What it freed may lie in pieces: that is looked at next, without waiting for a period.
+    """
     due = dict(state.due)
     for period in turn.periods & due.keys() if turn.within is None else ():
         due[period] = now if at_once else Instant(now + period)
@@ -210,7 +227,14 @@ def _finish(
         turn_ended_at=now,
         pause=None,
         samples=(),
+        compact=_looked_at_next(state.compact, turn, rules, now),
     )
     disarm: tuple[Action, ...] = (Disarm(""),) if turn.armed else ()
     was_one = bool(turn.periods or turn.emptied or turn.worked or because.code != "turn_over")
     return Step(state, disarm, (Decision("turn", because),) if was_one else ())
+
+
+def _looked_at_next(compact: Compacting, turn: Turn, rules: Rules, now: Instant) -> Compacting:
+    freed = rules.compact.by_gain and turn.evicted_pages > 0
+    asked = turn.asked and turn.within is None
+    return replace(compact, due=now) if compact.due is not None and (freed or asked) else compact

@@ -36,6 +36,7 @@ __all__ = [
     "arm_memcg",
     "ask_during_pause",
     "break_off",
+    "ending",
     "hold",
     "leave_memcg",
     "not_quiet_yet",
@@ -65,7 +66,8 @@ def arm_guest(state: State, turn: Turn, rules: Rules) -> tuple[Turn, tuple[Actio
     """Arm the guest's triggers before the first work of a turn."""
     if turn.armed:
         return turn, ()
-    triggers = _triggers(state, rules.system_limit_ppm, rules)
+    limit_ppm = rules.system_limit_ppm if turn.compaction is None else _compact_ppm(rules)
+    triggers = _triggers(state, limit_ppm, rules)
     return replace(turn, armed=True), (Arm("", triggers),)
 
 
@@ -85,6 +87,10 @@ def _triggers(state: State, limit_ppm: int, rules: Rules) -> tuple[Trigger, ...]
     if state.guest is not None and state.guest.privileged_psi:
         return ladder(limit_ppm, window)
     return ladder(limit_ppm, window)[-1:]
+
+
+def _compact_ppm(rules: Rules) -> int:
+    return min(rules.compact.limit_ppm, rules.system_limit_ppm)
 
 
 def break_off(state: State) -> Step:
@@ -118,6 +124,8 @@ def yield_to_pressure(state: State, rules: Rules, now: Instant) -> Step:
         return pause(state, Because("pressure_unreadable"), rules, now)
     hurt = None if turn.eviction is None else _memcg_hurt(state, turn.eviction, rules)
     left = nothing(state) if hurt is None else leave_memcg(state, hurt, rules, now)
+    if turn.compaction is not None:
+        left = _leave_compaction(state, turn, rules)
     stall = worst_guest_stall(state.samples, window_us(state, rules))
     if not over(stall, rules.system_limit_ppm):
         return left
@@ -134,6 +142,34 @@ def _memcg_hurt(state: State, eviction: Eviction, rules: Rules) -> Because | Non
     limit_ppm = rules_of(eviction.candidate, rules).eviction_limit_ppm
     stall = worst_memcg_stall(state.samples, path, window_us(state, rules))
     return _because_stall("stall_over_limit", stall, limit_ppm) if over(stall, limit_ppm) else None
+
+
+def _leave_compaction(state: State, turn: Turn, rules: Rules) -> Step:
+    """Whom a compaction hurts is the whole guest: it ends, and is due again in a period."""
+    if turn.compaction is None or turn.compaction.stage != "run":
+        return nothing(state)
+    limit_ppm = _compact_ppm(rules)
+    stall = worst_guest_stall(state.samples, window_us(state, rules))
+    if turn.compaction.ends is not None or not over(stall, limit_ppm):
+        return nothing(state)
+    because = _because_stall("stall_over_limit", stall, limit_ppm)
+    return break_off(with_turn(state, ending(turn, because)))
+
+
+def ending(turn: Turn, because: Because, *, again: bool = False) -> Turn:
+    """The turn whose compaction is over as soon as what is under way has returned, if it has one.
+
+    Args:
+        turn: The turn.
+        because: Why; the first reason holds.
+        again: Whether free memory is looked at again as soon as it may be.
+    """
+    compaction = turn.compaction
+    if compaction is None:
+        return turn
+    ends = compaction.ends or because
+    again = again if compaction.ends is None else compaction.again
+    return replace(turn, compaction=replace(compaction, ends=ends, again=again))
 
 
 def _because_stall(code: str, stall: Stall, limit_ppm: int) -> Because:
@@ -209,7 +245,7 @@ def pause(state: State, because: Because, rules: Rules, now: Instant) -> Step:
     known = [sample for sample in state.samples if readable(sample)]
     base = known[-1] if known else None
     disarm: tuple[Action, ...] = (Disarm(""),) if turn.armed else ()
-    turn = replace(turn, plan_again=True, armed=False, look=False)
+    turn = replace(ending(turn, because), plan_again=True, armed=False, look=False)
     state = replace(with_turn(state, turn), pause=Pause(now, check_at, because, base), samples=())
     stop = break_off(state)
     ended = stop if turn.in_flight else end_eviction(state, because, again=True)

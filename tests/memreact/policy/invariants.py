@@ -9,10 +9,12 @@ from memreact.actions import (
     Age,
     Arm,
     Because,
+    Compact,
     Decision,
     Disarm,
     Evict,
     Inspect,
+    ReadFragmentation,
     Reclaim,
     Survey,
 )
@@ -20,7 +22,9 @@ from memreact.events import (
     AgingEnded,
     BatchEnded,
     CapabilitiesRead,
+    CompactionEnded,
     Event,
+    Fragmentation,
     Inspected,
     Instant,
     Surveyed,
@@ -32,7 +36,7 @@ from memreact.policy.state import State, Step, Work
 from memreact.policy.step import step
 from memreact.rules import Rules, rules_for
 
-WORK = (Survey, Inspect, Evict, Reclaim, Age)
+WORK = (Survey, Inspect, Evict, Reclaim, Age, ReadFragmentation, Compact)
 MOST_BYTES = 64 << 20
 DAY_US = 86_400_000_000
 
@@ -52,6 +56,10 @@ def answers(event: Event, doing: Work) -> bool:
             return isinstance(event, BatchEnded) and event.path == path
         case Age():
             return isinstance(event, AgingEnded)
+        case ReadFragmentation():
+            return isinstance(event, Fragmentation)
+        case Compact(node=node):
+            return isinstance(event, CompactionEnded) and event.node == node
 
 
 class Watched:
@@ -100,12 +108,29 @@ class Watched:
         assert made.state.hold is None, "no work while held"
         assert now >= after.hold_until, "no work before a hold is over"
         assert not made.state.stopping, "nothing new at the end"
-        assert made.state.due, "no work where none is due"
+        compacts = isinstance(work[0], ReadFragmentation | Compact)
+        assert compacts == (after.compaction is not None), "never two jobs at once"
+        assert compacts or made.state.due, "no work where none is due"
+        if isinstance(work[0], Compact):
+            self._check_compaction(made, work[0], now)
         if isinstance(work[0], Evict | Reclaim):
             self._check_write(made.state, work[0], now)
         if isinstance(work[0], Age):
             for target in work[0].targets:
                 self._check_allowed(made.state, target.path, target.inode, target.node, now)
+
+    def _check_compaction(self, made: Step, write: Compact, now: Instant) -> None:
+        mine, guest, turn = self.rules.compact, made.state.guest, made.state.turn
+        assert guest is not None
+        assert guest.compacts
+        assert guest.idle_because is None
+        assert not mine.disabled
+        assert now < write.ends_by <= now + mine.longest_us
+        arms = [n for n, a in enumerate(made.actions) if isinstance(a, Arm) and not a.path]
+        assert "" in self.armed or (arms and arms[0] < made.actions.index(write)), "armed first"
+        assert turn is not None
+        assert turn.eviction is None
+        assert made.state.compact.due is not None
 
     def _check_allowed(self, state: State, path: str, inode: int, node: int, now: Instant) -> None:
         memcg, guest = state.memcgs[path], state.guest
@@ -197,8 +222,14 @@ class Watched:
         if made.state.hold is not None and (turn is None or turn.doing is None):
             assert made.wake_at is not None
             assert made.wake_at <= made.state.hold.until, "a hold always ends"
-        if made.state.due and (turn is None or turn.doing is None):
+        looks_at = made.state.compact.due
+        if (made.state.due or looks_at is not None) and (turn is None or turn.doing is None):
             assert made.wake_at is not None, "no timer is lost"
+        if turn is None and made.state.hold is None and looks_at is not None:
+            assert made.wake_at is not None
+            assert made.wake_at <= looks_at
+        if turn is not None and isinstance(turn.doing, Compact):
+            assert made.wake_at is not None, "a compaction always ends"
         if turn is not None and turn.doing is None:
             assert made.wake_at is not None
             late = made.state.pause is not None and not isinstance(event, TimerFired)

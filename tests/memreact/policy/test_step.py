@@ -11,14 +11,26 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from memreact.actions import Action, Age, Evict, Inspect, ReadPressure, Reclaim, Survey
+from memreact.actions import (
+    Action,
+    Age,
+    Compact,
+    Evict,
+    Inspect,
+    ReadFragmentation,
+    ReadPressure,
+    Reclaim,
+    Survey,
+)
 from memreact.events import (
     AgeResult,
     AgingEnded,
     BatchEnded,
     CapabilitiesRead,
     ClockDisturbed,
+    CompactionEnded,
     Event,
+    Fragmentation,
     Generation,
     Guard,
     GuestPressure,
@@ -41,9 +53,10 @@ from memreact.events import (
     Stopping,
     Surveyed,
     TimerFired,
+    ZoneView,
 )
 from memreact.policy.asked import why_not_run
-from memreact.rules import CgroupRule, Rules
+from memreact.rules import CgroupRule, CompactRules, Rules
 from tests.memreact.policy.invariants import Watched
 from tests.memreact.policy.simulated_guest import BASE
 
@@ -60,6 +73,20 @@ _outcomes: st.SearchStrategy[Outcome] = st.sampled_from(
 )
 _seldom = st.integers(0, 9).map(lambda n: n == 9)
 _bytes = st.sampled_from([0, 4096, 3 * MB, 100 * MB, 900 * MB])
+
+
+_compact_rules = st.builds(
+    CompactRules,
+    disabled=_seldom,
+    period_us=st.sampled_from([20 * SECOND, 60 * SECOND]),
+    period_limit_ppm=st.sampled_from([10_000, 1_000_000]),
+    limit_ppm=st.sampled_from([50_000, 0]),
+    longest_us=st.sampled_from([180 * SECOND, SECOND, 0, -(2**63)]),
+    order=st.sampled_from([None, 0, 5, 9, 255]),
+    by_gain=st.booleans(),
+    threshold_pages=st.sampled_from([0, 1024, 2**64 - 1]),
+    force_times=st.sampled_from([None, 0, 2]),
+)
 
 
 @st.composite
@@ -80,6 +107,7 @@ def _rules(draw: st.DrawFn) -> Rules:
         base=base,
         cgroups=tuple(mine(path) for path in draw(st.sets(_paths, max_size=2))),
         system_limit_ppm=draw(st.sampled_from([100_000, 100_000, 10_000, 0])),
+        compact=draw(_compact_rules),
         resume_quiet=draw(st.booleans()),
         revision=draw(st.integers(1, 9)),
     )
@@ -95,7 +123,21 @@ _guests = st.builds(
     anon_alone=st.sampled_from(["200", "max", "after_file"]),
     reclaim_takes_swappiness=st.booleans(),
     idle_because=_seldom.map(lambda so: "another memreact" if so else None),
+    compacts=st.integers(0, 3).map(bool),
+    reports=st.integers(0, 9).map(bool),
 )
+
+
+@st.composite
+def _zones(draw: st.DrawFn) -> tuple[ZoneView, ...]:
+    orders = draw(st.sampled_from([0, 6, 11]))
+    blocks = st.lists(st.sampled_from([0, 1, 3_000]), min_size=orders, max_size=orders)
+    free = st.sampled_from([0, 10_000, 1_000_000])
+    names = st.sampled_from(["DMA32", "Normal"])
+    found = draw(st.sets(st.tuples(st.integers(0, 1), names), max_size=3))
+    return tuple(
+        ZoneView(node, name, tuple(draw(blocks)), draw(free), 10, 20_000) for node, name in found
+    )
 
 
 @st.composite
@@ -188,6 +230,11 @@ class AnyEvents(RuleBasedStateMachine):
                 self.batch(data, path, 0, pages, outcome)
             case Age(targets):
                 self.aged(data, targets)
+            case ReadFragmentation():
+                self.tell(self.fragmentation(data))
+            case Compact(node=node):
+                after = data.draw(st.none() | st.just(self.fragmentation(data)))
+                self.tell(CompactionEnded(node, outcome, 10_000, 5_000, after))
 
     @rule(rounds=st.integers(1, 12), sure=st.booleans())
     def all_goes_well(self, rounds: int, sure: bool) -> None:  # noqa: FBT001
@@ -225,6 +272,29 @@ class AnyEvents(RuleBasedStateMachine):
             case Age(targets):
                 results = tuple(AgeResult(t.path, t.node, "done") for t in targets)
                 self.tell(AgingEnded(results, self.sample()))
+            case ReadFragmentation(order=order):
+                self.tell(self.in_pieces(order))
+            case Compact(node=node, order=order):
+                self.tell(CompactionEnded(node, "done", 1_000, 500, self.in_pieces(order)))
+
+    def in_pieces(self, order: int | str) -> Fragmentation:
+        """Much that could be gathered, on two nodes."""
+        blocks = (9_000 + self.now // SECOND % 1_000, 5_000, 3_000, *([500] * 6), 10, 10)
+        zones = tuple(ZoneView(node, "Normal", blocks, 300_000, 10, 20_000) for node in (0, 1))
+        found = order if isinstance(order, int) else 9
+        return Fragmentation(zones, found, GB, 40_000, 4096, self.sample())
+
+    def fragmentation(self, data: st.DataObject) -> Fragmentation:
+        """Any reading."""
+        return Fragmentation(
+            zones=data.draw(_zones()),
+            order=data.draw(st.sampled_from([0, 5, 9, 255])),
+            memfree_bytes=data.draw(_bytes),
+            movable_small_pages=data.draw(st.none() | st.integers(0, 50_000)),
+            page_bytes=data.draw(st.sampled_from([4096, 65_536])),
+            pressure=self.sample(),
+            failed="no" if data.draw(st.integers(0, 9)) == 0 else None,
+        )
 
     def cold_views(self) -> Iterator[MemcgView]:
         """Every memcg that is known, with much that is cold, on two nodes."""
@@ -312,13 +382,17 @@ class AnyEvents(RuleBasedStateMachine):
         outcome: Any,  # noqa: ANN401
     ) -> None:
         """Late, twice, or from nowhere: only one that fits changes anything."""
-        kind = data.draw(st.sampled_from(["survey", "inspect", "batch", "age"]))
+        kind = data.draw(st.sampled_from(["survey", "inspect", "batch", "age", "look", "node"]))
         if kind == "survey":
             self.surveyed(data)
         elif kind == "inspect":
             self.tell(Inspected(path, self.inspection(data, path)))
         elif kind == "batch":
             self.batch(data, path, node, 10, outcome)
+        elif kind == "look":
+            self.tell(self.fragmentation(data))
+        elif kind == "node":
+            self.tell(CompactionEnded(node, outcome, after=self.fragmentation(data)))
         else:
             self.tell(AgingEnded((AgeResult(path, node, outcome),), self.sample()))
 
@@ -391,7 +465,8 @@ class AnyEvents(RuleBasedStateMachine):
             assert turn is None or state.turn is not None, "nothing begins"
             return
         assert turn is not None
-        assert (turn.asked, turn.within, turn.started_at) == (True, path, self.now)
+        assert (turn.within, turn.started_at) == (path, self.now)
+        assert turn.asked == (turn.compaction is None)
 
     @rule(really=st.integers(0, 15))
     def it_is_stopped(self, really: int) -> None:
