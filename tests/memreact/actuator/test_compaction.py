@@ -6,6 +6,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,11 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from kernelio.psi import TriggerSet
 from memreact.actions import Compact
 from memreact.actuator.compaction import PROGRAMS, Compactor
 from memreact.events import CompactionEnded
 from memreact.gate import Gate
 from memreact.sources.pressure import now_us
+from memreact.sources.waiter import Waiter
 from tests.fake_guest import FakeGuest
 from tests.goldens import golden_text
 from tests.memreact.kernel_files import shows_stall
@@ -180,6 +183,33 @@ def test_whoever_stops_kills_the_child(bench: Bench, full: Full, stop: str) -> N
     assert ended.after is not None
     assert not bench.gate.must_kick
     assert children() == []
+
+
+def test_a_trigger_that_fires_kills_the_child_before_the_loop_hears_of_it(
+    bench: Bench, full: Full
+) -> None:
+    heard: list[int] = []
+    triggers = TriggerSet()
+    waiter = Waiter(triggers, bench.gate, lambda _fired, stops: heard.append(stops))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        far = socket.create_connection(server.getsockname())
+        near, _ = server.accept()
+    triggers.add(near.fileno(), "/shop")  # urgent data comes as EPOLLPRI, as a trigger's event does
+    ended: list[CompactionEnded] = []
+    worker = threading.Thread(target=lambda: ended.append(bench.compact()))
+    worker.start()
+    wait_until_blocked()
+    waiter.start()
+    far.send(b"!", socket.MSG_OOB)
+    worker.join(PATIENCE_MS / 1000)
+    near.recv(1, socket.MSG_OOB)
+    waiter.close()
+    triggers.close()
+    for end in (far, near):
+        end.close()
+    assert [one.outcome for one in ended] == ["broken_off"]
+    assert heard[0] == 1
+    assert not bench.gate.open_for(bench.gate.token(0))
 
 
 def test_what_was_stopped_is_not_followed_by_a_walk_over_free_lists(
