@@ -72,7 +72,12 @@ def children() -> list[int]:
     """Our own children of all threads, zombies with them."""
     found: list[int] = []
     for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
+        with (
+            suppress(
+                FileNotFoundError, ProcessLookupError
+            ),  # that thread ended, and its children are another's
+            open(f"/proc/self/task/{thread}/children", encoding="ascii") as file,
+        ):
             found += map(int, file.read().split())
     return found
 
