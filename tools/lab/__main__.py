@@ -1,4 +1,4 @@
-"""The lab's command line: `python -m lab setup | boot | sh | latency | stalls | record | clean`."""
+"""The lab's command line: `python -m lab setup | boot | latency | storm | … | clean`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lab.latency import ALL_KINDS, in_guest, natively
 from lab.machine import MachineOptions
 from lab.record import record
 from lab.stalls import stalls
+from lab.storm import storm
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _FIGURE_EVERY_S = 5.0
@@ -55,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         "--kinds", nargs="+", choices=ALL_KINDS, default=ALL_KINDS, help="what to interrupt by"
     )
     latency.add_argument("--native", action="store_true", help="wake to kick here, without a guest")
+    stormy = commands.add_parser("storm", help="thousands of updates a second, on this machine")
+    stormy.set_defaults(command=lambda asked: storm(asked.seconds, asked.rate, asked.disk))
+    stormy.add_argument("--seconds", type=float, default=60)
+    stormy.add_argument("--rate", type=int, default=1000, help="valid ones a second; and invalid")
+    stormy.add_argument("--disk", default="/var/tmp", help="a folder on a disk, to stall on")  # noqa: S108
     ordinary = commands.add_parser("stalls", help="what a guest stalls while it does this and that")
     ordinary.set_defaults(command=lambda _arguments: stalls())
     recorder = commands.add_parser("record", help="record golden samples of kernel files")
