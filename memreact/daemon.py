@@ -18,13 +18,11 @@ from kernelio.layout import Layout
 from kernelio.process import lock_memory_on_fault
 from kernelio.psi import Fired, TriggerSet
 from kernelio.uevent import open_monitor
-from memreact import __version__
 from memreact.actions import Action, Compact
 from memreact.actuator.worker import Work, Worker
 from memreact.capabilities import find_capabilities
 from memreact.control.audit import Audit
 from memreact.control.desk import Desk
-from memreact.control.service import Guest
 from memreact.control.store import SettingsStore
 from memreact.disturbances import Disturbances
 from memreact.events import (
@@ -41,16 +39,15 @@ from memreact.gate import Gate
 from memreact.ground import break_ground, capabilities_read, switch_on, would_switch_on
 from memreact.hands import Hands
 from memreact.mailbox import Mailbox
-from memreact.policy.asked import why_not_run
 from memreact.policy.state import Step
 from memreact.reactor import Reactor
 from memreact.run_dir import RUN_DIR, RunDir
 from memreact.settings import Settings, files_watched, read_layers
+from memreact.shown import Shown
 from memreact.sources.config_files import ConfigFiles
 from memreact.sources.limits import LimitWatch
 from memreact.sources.machine import ClockWatch, DeviceWatch
 from memreact.sources.pressure import now_us, read_sample
-from memreact.sources.protection import read_protection
 from memreact.sources.tree import CgroupTree
 from memreact.sources.triggers import Triggers
 from memreact.sources.waiter import Waiter
@@ -58,9 +55,7 @@ from memreact.systemd import Notifier, is_journal, puts_back_for_us, watchdog_us
 from memreact.telemetry.decisions import DecisionLog, row_of
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
-from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact.telemetry.trace import Trace
-from memreact_schemas.doctor import Report
 
 __all__ = ["Daemon", "run"]
 
@@ -120,12 +115,12 @@ class Daemon:
         self._gate = Gate()
         self._decisions = DecisionLog(settings.rules.decisions_kept)
         self._hub = Hub()
-        self._started_at = now_us()
         self._waiter = Waiter(self._waiting, self._gate, self._fired)
         self._triggers = Triggers(layout, self._waiting)
         self._limits = LimitWatch(layout, Inotify())
         self._tree = CgroupTree(layout, Inotify())
         self._reactor = Reactor(self._loop, now_us, settings.rules, self._perform, self._observe)
+        self._shown = Shown(self._reactor, store, self._decisions, self._hub, layout)
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
         self._idle_because: str | None = None
@@ -135,12 +130,13 @@ class Daemon:
         self._desk = Desk(
             run_dir.path,
             store=store,
-            guest=self._shown(),
+            guest=self._shown.guest(),
             hub=self._hub,
             files=files,
             audit=Audit(journal.at("notice"), now_us),
             journal=journal,
         )
+        self._shown.troubles = lambda: self._desk.problems
 
     @property
     def reactor(self) -> Reactor:
@@ -165,8 +161,9 @@ class Daemon:
         """Run until asked to stop, then let go of everything within a second."""
         try:
             self._desk.open()
+            self._say_started()
             # Not sooner: systemd may signal at once, and the caller has set its handlers by now.
-            self._notifier.ready(self._status())
+            self._notifier.ready(self._shown.line())
             await self._stopped.wait()
             self._notifier.stopping()
             self._reactor.handle(Stopping())
@@ -177,7 +174,7 @@ class Daemon:
         """Read the settings again; a bad file leaves what is in force."""
         self._notifier.reloading(now_us())
         self._desk.reload()
-        self._notifier.ready(self._status())
+        self._notifier.ready(self._shown.line())
 
     def settle(self, fresh: Settings) -> None:
         """Put other settings in force, whole, for work that runs too."""
@@ -197,43 +194,6 @@ class Daemon:
         guest = self._read_capabilities()
         self._reactor.handle(guest)
         self._reactor.handle(RulesChanged(fresh.revision))
-
-    def _shown(self) -> Guest:
-        """What callers may ask of this daemon."""
-        return Guest(
-            status=lambda cgroups: status_of(
-                self._reactor.state, self._reactor.rules, now_us(), self._around(), cgroups
-            ),
-            cgroups=lambda path: cgroups_of(
-                self._reactor.state,
-                self._reactor.rules,
-                now_us(),
-                path,
-                None if path is None else read_protection(self._layout, path),
-            ),
-            doctor=self._examine,
-            handle=self._reactor.handle,
-            why_not_run=lambda path: why_not_run(self._reactor.state, path),
-            clock=now_us,
-        )
-
-    def _around(self) -> Surroundings:
-        problem, settings = self._store.problem, self._store.settings
-        return Surroundings(
-            version=__version__,
-            started_at=self._started_at,
-            problem=None if problem is None else str(problem),
-            warnings=(*settings.warnings, *self._desk.problems),
-            decisions=self._decisions.made,
-            subscribers=self._hub.subscribers,
-            dropped=self._hub.dropped,
-        )
-
-    def _examine(self) -> Report:
-        """On a thread of its own: it reads many files."""
-        from memreact.doctor import examine  # noqa: PLC0415  # only where somebody asks
-
-        return examine(self._layout, own_pid=os.getpid())
 
     def _begin(self) -> None:
         ground, guest = break_ground(self._layout, self._own_path, self._examined())
@@ -360,10 +320,23 @@ class Daemon:
             self._tell_status()
 
     def _tell_status(self) -> None:
-        self._notifier.status(self._status())
+        self._notifier.status(self._shown.line())
         if self._hub.wants_status:
-            state, rules = self._reactor.state, self._reactor.rules
-            self._hub.publish(status_of(state, rules, now_us(), self._around()))
+            self._hub.publish(self._shown.status())
+
+    def _say_started(self) -> None:
+        rules, guest = self._reactor.rules, self._reactor.state.guest
+        files = dict.fromkeys(origin for origin in self._store.settings.origins.values())
+        self._journal.say(
+            "info",
+            "started",
+            backend=guest.evicts if guest else "nothing",
+            period_secs=rules.base.period_us // 1_000_000,
+            revision=rules.revision,
+            settings=", ".join(files),
+        )
+        for warning in self._store.settings.warnings:
+            self._journal.say("warning", "settings_warning", because=warning)
 
     def _say_if_idle(self, guest: CapabilitiesRead) -> None:
         if guest.idle_because == self._idle_because:
@@ -373,11 +346,6 @@ class Daemon:
             self._journal.say("notice", "idle_no_more")
         else:
             self._journal.say("warning", "idle", because=guest.idle_because)
-
-    def _status(self) -> str:
-        state, rules = self._reactor.state, self._reactor.rules
-        page_bytes = state.guest.page_bytes if state.guest else 0
-        return status_line(state, rules, now_us(), page_bytes)
 
     def _read_capabilities(self) -> CapabilitiesRead:
         ground, guest = break_ground(self._layout, self._own_path, self._examined())

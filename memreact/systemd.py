@@ -43,8 +43,8 @@ class Notifier:
         self._send(f"STATUS={_one_line(status)}")
 
     def stopping(self) -> None:
-        """SIGTERM has arrived."""
-        self._send("STOPPING=1")
+        """SIGTERM has arrived; what was shown until now would stand for ever."""
+        self._send("STOPPING=1\nSTATUS=stopped")
 
     def alive(self) -> None:
         """Feed the watchdog."""

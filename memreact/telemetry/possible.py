@@ -17,7 +17,6 @@ from memreact.policy.generations import (
     pages_up_to,
 )
 from memreact.policy.plan import LEAST_PAGES, forbidden
-from memreact.policy.schedule import soon
 from memreact.policy.state import Memcg, State
 from memreact.rules import MemcgRules, Rules, rules_for
 from memreact_schemas.status import NextEviction
@@ -32,7 +31,6 @@ __all__ = [
     "soonest",
 ]
 
-_SECOND_US = 1_000_000
 # On the rung below there are no generations, and no nodes.
 _WHOLE = NodeView(0, ())
 _NOTHING = NextEviction(waits_for="no_cgroups", text="no cgroups seen yet")
@@ -87,27 +85,25 @@ def next_on_node(
         return _NO_TURN
     at = _not_before(state, memcg, due, now)
     if node is None:
-        return _first_survey(state, at, now)
+        return _first_survey(at)
     if guest.evicts == "memory.reclaim":
-        return _at(at, now, "next_turn", "a share each period")
-    return _by_age(memcg, node, mine, at, now)
+        return _at(at, "next_turn", "a share each period")
+    return _by_age(memcg, node, mine, at)
 
 
-def _by_age(
-    memcg: Memcg, node: NodeView, mine: MemcgRules, at: Instant, now: Instant
-) -> NextEviction:
+def _by_age(memcg: Memcg, node: NodeView, mine: MemcgRules, at: Instant) -> NextEviction:
     if sum(_may_go(g, mine) for g in node.generations) < LEAST_PAGES:
         return NextEviction(waits_for="too_little", text="there is too little that may go")
     generations = aged(node, max(0, at - memcg.viewed_at))
     if not memcg.populated and emptied_seq(generations) is not None:
-        return _at(at, now, "next_turn", "nobody lives in it")
+        return _at(at, "next_turn", "nobody lives in it")
     count = mine.aging_count_min
     periods = agings_until_cold(generations, mine.period_us, count)
     if periods >= NEVER_WITHIN:
         return NextEviction(waits_for="ages", text=f"not within {periods} periods")
     at = Instant(at + periods * mine.period_us)
     waits_for = "ages" if periods else "next_turn"
-    return _at(at, now, waits_for, f"untouched for {count} periods is cold")
+    return _at(at, waits_for, f"untouched for {count} periods is cold")
 
 
 def _may_go(generation: Generation, mine: MemcgRules) -> int:
@@ -120,23 +116,13 @@ def _not_before(state: State, memcg: Memcg, due: Instant, now: Instant) -> Insta
     return Instant(max(now, due, held_until, memcg.away_until))
 
 
-def _at(at: Instant, now: Instant, waits_for: str, why: str) -> NextEviction:
-    text = f"eviction possible in {_seconds(at, now)} s ({why})"
-    return NextEviction(at_us=at, waits_for=waits_for, text=text)
+def _at(at: Instant, waits_for: str, why: str) -> NextEviction:
+    return NextEviction(at_us=at, waits_for=waits_for, text=why)
 
 
-def _first_survey(state: State, at: Instant, now: Instant) -> NextEviction:
+def _first_survey(at: Instant) -> NextEviction:
     """Nobody has looked yet; before its first turn nothing goes in any case."""
-    turn = f"no eviction before the turn in {_seconds(at, now)} s"
-    look = soon(state)
-    if look is None or state.hold is not None:
-        return NextEviction(at_us=at, waits_for="first_survey", text=turn)
-    text = f"first survey in {_seconds(look, now)} s, {turn}"
-    return NextEviction(at_us=at, waits_for="first_survey", text=text)
-
-
-def _seconds(at: Instant, now: Instant) -> int:
-    return max(0, at - now) // _SECOND_US
+    return NextEviction(at_us=at, waits_for="first_survey", text="nobody has looked yet")
 
 
 def soonest(found: Iterable[NextEviction]) -> NextEviction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from memreact.actions import Age, Decision, Survey
@@ -67,27 +67,38 @@ class Surroundings:
     ledger: LedgerStatus | None = None
 
 
-def status_line(state: State, rules: Rules, now: Instant, page_bytes: int) -> str:
-    """What systemctl status shows."""
+def status_line(
+    state: State, rules: Rules, now: Instant, clock_time: Callable[[Instant], str]
+) -> str:
+    """What systemctl status shows.
+
+    Args:
+        state: As it is now.
+        rules: What is in force.
+        now: The moment.
+        clock_time: Writes a moment as a clock on the wall shows it: the line stands for long.
+    """
     if state.guest is not None and state.guest.idle_because:
-        return f"idle: {state.guest.idle_because}"
+        return f"idle: {state.guest.idle_because} (memreact doctor says more)"
     if state.hold is not None:
-        left_s = max(0, state.hold.until - now) // _SECOND_US
         reason = f": {as_text(state.hold.reason)}" if state.hold.reason else ""
-        return f"held by {as_text(state.hold.by)} for another {left_s} s{reason}"
+        return f"held by {as_text(state.hold.by)} until {clock_time(state.hold.until)}{reason}"
     if state.pause is not None:
-        return f"paused for {(now - state.pause.since) // _SECOND_US} s: {state.pause.because.code}"
-    evicted = sum(memcg.counters.evicted_pages for memcg in state.memcgs.values()) * page_bytes
-    doing = "at work" if state.turn is not None else _next_turn(state, now)
-    first = first_of_all(state, rules, now).text
-    return f"{len(state.memcgs)} cgroups, {evicted >> 20} MiB evicted; {doing}; {first}"
+        return f"paused since {clock_time(state.pause.since)}: {state.pause.because.code}"
+    evicted = sum(memcg.counters.evicted_pages for memcg in state.memcgs.values())
+    evicted_bytes = evicted * _page_bytes(state)
+    doing = "at work" if state.turn is not None else _next_turn(state, now, clock_time)
+    next_one = first_of_all(state, rules, now)
+    at = "" if next_one.at_us is None else f" from {clock_time(Instant(next_one.at_us))}"
+    possible = f"eviction possible{at} ({next_one.text})"
+    return f"{len(state.memcgs)} cgroups, {evicted_bytes >> 20} MiB evicted; {doing}; {possible}"
 
 
-def _next_turn(state: State, now: Instant) -> str:
+def _next_turn(state: State, now: Instant, clock_time: Callable[[Instant], str]) -> str:
     due = min(state.due.values(), default=None)
     if due is None:
         return "nothing due: every rule is disabled"
-    return f"next turn in {max(0, due - now) // _SECOND_US} s"
+    return f"next turn at {clock_time(Instant(max(due, now)))}"
 
 
 def status_of(

@@ -211,7 +211,9 @@ def start(request: pytest.FixtureRequest, guest: FakeGuest) -> Iterator[Start]:
 
 def test_starts_says_why_it_idles_and_stops(guest: FakeGuest, start: Start) -> None:
     daemon = start()
-    assert daemon.hears("READY=1") == "READY=1\nSTATUS=idle: no cgroup v2 memory controller"
+    assert daemon.hears("READY=1") == (
+        "READY=1\nSTATUS=idle: no cgroup v2 memory controller (memreact doctor says more)"
+    )
     code, told = daemon.ends()
     assert code == 0
     assert 'idle because="no cgroup v2 memory controller"' in told
@@ -326,11 +328,13 @@ def test_sighup_takes_good_settings_and_refuses_bad_ones(guest: FakeGuest, start
     guest.shows("/etc/mine.toml", "[memcg]\nperiod_secs = 3600\n")
     daemon.process.send_signal(signal.SIGHUP)
     assert "MONOTONIC_USEC=" in daemon.hears("RELOADING=1")
-    assert "next turn in" in daemon.hears("READY=1")
+    assert "next turn at" in daemon.hears("READY=1")
     guest.shows("/etc/mine.toml", "[memcg]\nperiod_sex = 1\n")
     daemon.process.send_signal(signal.SIGHUP)
     daemon.hears("RELOADING=1")
-    assert "next turn in" in daemon.hears("READY=1")
+    shown = daemon.hears("READY=1")
+    assert "settings refused (" in shown
+    assert "next turn at" in shown
     code, told = daemon.ends()
     assert code == 0
     assert "settings_refused" in told

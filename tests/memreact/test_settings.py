@@ -383,5 +383,5 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path)
 
 
 def test_a_device_in_place_of_a_file_is_refused() -> None:
-    with pytest.raises(SettingsError, match="/dev/zero: .*expected a plain file"):
+    with pytest.raises(SettingsError, match=r"/dev/zero: .*expected a plain file"):
         load_file("/dev/zero")

@@ -49,7 +49,7 @@ def test_says_each_thing_in_one_datagram(ear: Ear, at: str) -> None:
         b"RELOADING=1\nMONOTONIC_USEC=1234567",
         b"STATUS=paused",
         b"WATCHDOG=1",
-        b"STOPPING=1",
+        b"STOPPING=1\nSTATUS=stopped",
     ]
 
 

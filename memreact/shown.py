@@ -1,0 +1,108 @@
+"""What is shown of a running daemon: to callers, to those who follow, and to systemd."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from kernelio.layout import Layout
+from memreact import __version__
+from memreact.control.service import Guest
+from memreact.control.store import SettingsStore
+from memreact.events import Instant
+from memreact.policy.asked import why_not_run
+from memreact.reactor import Reactor
+from memreact.sources.pressure import now_us
+from memreact.sources.protection import read_protection
+from memreact.telemetry.decisions import DecisionLog
+from memreact.telemetry.hub import Hub
+from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
+from memreact_schemas.doctor import Report
+from memreact_schemas.status import CgroupStatus, Status
+
+__all__ = ["Shown", "clock_time"]
+
+
+class Shown:
+    """Looks at the parts of the daemon, and changes none.
+
+    Args:
+        reactor: State and rules.
+        store: Settings.
+        decisions: The last ones.
+        hub: Who follows.
+        layout: Where the kernel shows its files.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        store: SettingsStore,
+        decisions: DecisionLog,
+        hub: Hub,
+        layout: Layout,
+    ) -> None:
+        self._reactor = reactor
+        self._store = store
+        self._decisions = decisions
+        self._hub = hub
+        self._layout = layout
+        self._started_at = now_us()
+        self.troubles: Callable[[], tuple[str, ...]] = tuple
+        """What cannot be listened on, as soon as somebody listens."""
+
+    def guest(self) -> Guest:
+        """What callers may ask of this daemon."""
+        return Guest(
+            status=self.status,
+            cgroups=self.cgroups,
+            doctor=self.examine,
+            handle=self._reactor.handle,
+            why_not_run=lambda path: why_not_run(self._reactor.state, path),
+            clock=now_us,
+        )
+
+    def status(self, cgroups: tuple[CgroupStatus, ...] = ()) -> Status:
+        """All that is known, with these cgroups."""
+        state, rules = self._reactor.state, self._reactor.rules
+        return status_of(state, rules, now_us(), self._around(), cgroups)
+
+    def cgroups(self, path: str | None) -> Iterator[CgroupStatus]:
+        """One cgroup after the other: all, or one and those below it."""
+        limits = None if path is None else read_protection(self._layout, path)
+        return cgroups_of(self._reactor.state, self._reactor.rules, now_us(), path, limits)
+
+    def line(self) -> str:
+        """One line for systemctl status: it stands for long, so its times are the clock's."""
+        state, rules = self._reactor.state, self._reactor.rules
+        now = now_us()
+        line = status_line(state, rules, now, lambda at: clock_time(at, now))
+        problem = self._store.problem
+        return line if problem is None else f"settings refused ({problem}); {line}"
+
+    def examine(self) -> Report:
+        """What this guest can do; on a thread of its own, for it reads many files."""
+        from memreact.doctor import examine  # noqa: PLC0415  # only where somebody asks
+
+        return examine(self._layout, own_pid=os.getpid())
+
+    def _around(self) -> Surroundings:
+        problem, settings = self._store.problem, self._store.settings
+        return Surroundings(
+            version=__version__,
+            started_at=self._started_at,
+            problem=None if problem is None else str(problem),
+            warnings=(*settings.warnings, *self.troubles()),
+            decisions=self._decisions.made,
+            subscribers=self._hub.subscribers,
+            dropped=self._hub.dropped,
+        )
+
+
+def clock_time(at: Instant, now: Instant) -> str:
+    """A moment as this machine's clock tells it; with the day where it is not today."""
+    wall = time.time()
+    then = time.localtime(wall + (at - now) / 1e6)
+    today = time.strftime("%F", then) == time.strftime("%F", time.localtime(wall))
+    return time.strftime("%T" if today else "%F %T", then)
