@@ -11,6 +11,7 @@ from memreact_schemas.doctor import Capabilities
 __all__ = ["keys_said", "one_line", "without_effect", "without_effect_here"]
 
 _PLACE = ("path", "numa")
+_MOUNT = "/sys/fs/cgroup"
 _BUILT_IN = {entry.place: entry for entry in DEFAULTS.memcg.cgroup}
 
 
@@ -39,6 +40,8 @@ def without_effect(config: Config) -> Iterator[str]:
 def _in_vain_tables(config: Config) -> Iterator[str]:
     yield from _in_vain_compact(config)
     memcg, reclaim = config.memcg, config.reclaim
+    if not memcg.eviction_run_aging_count_min:
+        yield "memcg.eviction_run_aging_count_min = 0 takes what was in use a moment ago for cold"
     swaps = any(entry.swap for entry in memcg.cgroup)
     if memcg.swappiness_max != DEFAULTS.memcg.swappiness_max and not (memcg.swap or swaps):
         yield "memcg.swappiness_max has no effect while memcg.swap = false"
@@ -47,6 +50,16 @@ def _in_vain_tables(config: Config) -> Iterator[str]:
     ):
         yield 'reclaim.percent_per_period has no effect while reclaim.without_mglru = "off"'
     yield from _in_vain_control(config.control)
+
+
+def _odd_path(name: str, path: str) -> Iterator[str]:
+    """Name what people write who think of the file system, or of a shell."""
+    if "//" in path:
+        yield f"{name}: no cgroup has an empty name in its path"
+    if path.startswith(_MOUNT):
+        yield f"{name}: a path begins at the top of the cgroup tree, without {_MOUNT}"
+    if "*" in path:
+        yield f"{name}: a path is one cgroup and those below it, * is no wildcard"
 
 
 def _in_vain_compact(config: Config) -> Iterator[str]:
@@ -72,8 +85,7 @@ def _in_vain_entry(entry: CgroupEntry, config: Config, claimed: set[int]) -> Ite
     name, keys = one_line(entry_key(entry.place)), keys_said(entry)
     if not keys:
         yield f"{name} says nothing"
-    if "//" in entry.path:
-        yield f"{name}: no cgroup has an empty name in its path"
+    yield from _odd_path(name, entry.path)
     if again := claimed.intersection(entry.numa):
         nodes = ", ".join(map(str, sorted(again)))
         yield f"{name}: another entry of this path already speaks of node {nodes}"

@@ -341,6 +341,19 @@ def test_what_is_printed_reads_back_as_the_same_settings(config: Config, *, show
             "memcg.cgroup[/a].swappiness_max has no effect while swap = false",
         ),
         ("[[memcg.cgroup]]\npath = '/a'", "memcg.cgroup[/a] says nothing"),
+        (
+            "[[memcg.cgroup]]\npath = '/sys/fs/cgroup/a'\nswap = false",
+            "memcg.cgroup[/sys/fs/cgroup/a]: a path begins at the top of the cgroup tree, "
+            "without /sys/fs/cgroup",
+        ),
+        (
+            "[[memcg.cgroup]]\npath = '/a/*'\nswap = false",
+            "memcg.cgroup[/a/*]: a path is one cgroup and those below it, * is no wildcard",
+        ),
+        (
+            "[memcg]\neviction_run_aging_count_min = 0",
+            "memcg.eviction_run_aging_count_min = 0 takes what was in use a moment ago for cold",
+        ),
         ("[[memcg.cgroup]]\npath = '/a//b'\nswap = true", "memcg.cgroup[/a//b]: no cgroup has"),
         (
             (
