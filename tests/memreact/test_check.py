@@ -343,8 +343,10 @@ def test_what_is_printed_reads_back_as_the_same_settings(config: Config, *, show
         ("[[memcg.cgroup]]\npath = '/a'", "memcg.cgroup[/a] says nothing"),
         (
             "[[memcg.cgroup]]\npath = '/sys/fs/cgroup/a'\nswap = false",
-            "memcg.cgroup[/sys/fs/cgroup/a]: a path begins at the top of the cgroup tree, "
-            "without /sys/fs/cgroup",
+            (
+                "memcg.cgroup[/sys/fs/cgroup/a]: a path begins at the top of the cgroup tree, "
+                "without /sys/fs/cgroup"
+            ),
         ),
         (
             "[[memcg.cgroup]]\npath = '/a/*'\nswap = false",
