@@ -198,7 +198,7 @@ def _by_gain(
     """The nodes of which more becomes reportable than it costs, and the figures."""
     if state.guest is not None and not state.guest.reports:
         return (), Because("nobody_is_told")
-    if event.order >= max((len(zone.free_by_order) for zone in event.zones), default=0):
+    if all(event.order >= len(zone.free_by_order) for zone in event.zones):
         return (), Because("order_too_high", {"order": event.order})
     pay = tuple(hope for hope in hopes if hope.pays)
     told = pay or hopes[:1]

@@ -11,11 +11,13 @@ from memreact.actions import (
     AgeTarget,
     Arm,
     BreakOff,
+    Compact,
     Decision,
     Disarm,
     Evict,
     Inspect,
     ReadCapabilities,
+    ReadFragmentation,
     ReadPressure,
     Reclaim,
     Survey,
@@ -26,7 +28,9 @@ from memreact.events import (
     AgingEnded,
     BatchEnded,
     CapabilitiesRead,
+    CompactionEnded,
     Event,
+    Fragmentation,
     Generation,
     Guard,
     GuestPressure,
@@ -46,6 +50,7 @@ from memreact.events import (
     Stopping,
     Surveyed,
     TimerFired,
+    ZoneView,
 )
 from memreact.rules import MemcgRules, Rules
 from tests.memreact.policy.invariants import Watched
@@ -161,6 +166,41 @@ class Memcg:
         return sum(lruvec.total(kind) for lruvec in self.nodes.values())
 
 
+@dataclass
+class Zone:
+    """Free memory of one zone: in single pages, of which some can be gathered, or in blocks.
+
+    Args:
+        name: "Normal".
+        node: Where.
+        small: Free single pages.
+        stuck: Of these, what lies among pages that do not move.
+        blocks: Free blocks of order 9.
+        headroom: With fewer free pages nothing of it is reported.
+    """
+
+    name: str = "Normal"
+    node: int = 0
+    small: int = 0
+    stuck: int = 0
+    blocks: int = 0
+    headroom: int = 20_000
+
+    def gather(self) -> int:
+        """A compaction: whole blocks of what is not stuck; returns the pages that moved."""
+        made = max(0, self.small - self.stuck) // 512
+        self.small -= made * 512
+        self.blocks += made
+        return made * 512
+
+    def view(self) -> ZoneView:
+        """As buddyinfo and zoneinfo have it."""
+        by_order = (self.small, *([0] * 8), self.blocks, 0)
+        return ZoneView(
+            self.node, self.name, by_order, self.small + self.blocks * 512, 10, self.headroom
+        )
+
+
 @dataclass(frozen=True)
 class StallSpan:
     """A steady share of stall, of one memcg or of somebody outside of all of them."""
@@ -200,6 +240,13 @@ class SimulatedGuest:
         self.out_of_reach_pages = 0
         self.ages_in_vain: set[str] = set()
         self.refuses: set[str] = set()
+        self.zones: list[Zone] = []
+        self.movable: bool = True
+        self.unreadable: str | None = None
+        self.kernel_order = 9
+        self.compact_us = 300_000
+        self.tells_after = True
+        self.compact_ends: Outcome = "done"
         known: dict[str, object] = {
             "page_bytes": PAGE,
             "evicts": "mglru",
@@ -377,7 +424,7 @@ class SimulatedGuest:
         guest = GuestPressure(self._stalled(None, self.now) + own, own, {})
         return PressureSample(Instant(self.now), guest, path, memcg_us)
 
-    def _perform(self, action: Action) -> None:
+    def _perform(self, action: Action) -> None:  # noqa: C901  # a table
         match action:
             case Survey():
                 self._work(5_000, action)
@@ -387,6 +434,10 @@ class SimulatedGuest:
                 self._work(max(100, pages * 1000 * self.slower // PAGES_PER_MS), action)
             case Age(targets):
                 self._work(2_000 * len(targets), action)
+            case ReadFragmentation():
+                self._work(1_000, action)
+            case Compact():
+                self._work(self.compact_us, action)
             case Arm(path, triggers):
                 self._armed[path] = triggers
             case Disarm(path):
@@ -403,7 +454,7 @@ class SimulatedGuest:
         self._worker = (self.now + takes_us, action, self.now, "done")
 
     def _break_off(self) -> None:
-        if self._worker and isinstance(self._worker[1], Evict | Reclaim):
+        if self._worker and isinstance(self._worker[1], Evict | Reclaim | Compact):
             ends, action, began, _ = self._worker
             if ends > self.now + 500:
                 self._worker = (self.now + 500, action, began, "broken_off")
@@ -424,8 +475,31 @@ class SimulatedGuest:
                 self.tell(AgingEnded(results, self._sample()))
             case Evict() | Reclaim():
                 self._finish_write(action, outcome, self.now - began)
+            case ReadFragmentation(order, with_movable):
+                self.tell(self._in_pieces(order, with_movable=with_movable))
+            case Compact():
+                self.tell(self._compacted(action, outcome, self.now - began))
             case _:
                 raise AssertionError(action)
+
+    def _in_pieces(self, order: int | str, *, with_movable: bool) -> Fragmentation:
+        found = order if isinstance(order, int) else self.kernel_order
+        free = sum(zone.small + zone.blocks * 512 for zone in self.zones)
+        small = sum(zone.small for zone in self.zones)
+        movable = small if with_movable and self.movable else None
+        views = tuple(zone.view() for zone in self.zones)
+        sample = self._sample()
+        return Fragmentation(views, found, free * PAGE, movable, PAGE, sample, self.unreadable)
+
+    def _compacted(self, action: Compact, outcome: Outcome, took_us: int) -> CompactionEnded:
+        if outcome == "done":
+            outcome = self.compact_ends
+        moved = 0
+        if outcome == "done":
+            moved = sum(zone.gather() for zone in self.zones if zone.node == action.node)
+        movable = action.with_movable and outcome == "done"
+        after = self._in_pieces(action.order, with_movable=movable) if self.tells_after else None
+        return CompactionEnded(action.node, outcome, took_us, moved, after)
 
     def _view(self, memcg: Memcg) -> MemcgView:
         self._come_back(memcg)
