@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from memreact_schemas.control import PORT
 from memreact_tools.host.kata_file import (
     KataFile,
     Standing,
@@ -27,6 +28,10 @@ _DONE, _COULD_NOT, _MISUSED = 0, 1, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what was asked; 0 done or all is well, 1 could not or something is missing, 2 misused."""
     asked = _parser().parse_args(argv)
+    if asked.subject == "view":
+        from memreact_tools.host.view import view  # noqa: PLC0415  # only when asked for
+
+        return view(asked)
     act = {"check": _check, "set": _set}[asked.verb]
     try:
         return act(asked)
@@ -53,7 +58,24 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("file", metavar="FILE", help="a configuration.toml")
         verb.add_argument("--hypervisor", metavar="NAME", help="of [hypervisor.NAME]")
     change.add_argument("options", nargs="+", metavar="OPTION=VALUE", help="as in memcg_swap=true")
+    _add_view(subjects.add_parser("view", help="what is held of each guest, and why"))
     return parser
+
+
+def _add_view(view: argparse.ArgumentParser) -> None:
+    forms = "pid:N or qmp:/PATH, with =ADDRESS where it is not known; all that are found if none is"
+    view.add_argument("guests", nargs="*", metavar="GUEST", help=forms)
+    view.add_argument("--tell", action="store_true", help="tell each guest what is held of it")
+    view.add_argument("--port", type=int, default=PORT, metavar="N", help="where memreact listens")
+    view.add_argument("--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="for each")
+    view.add_argument("--json", action="store_true", help="for programs")
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError(text)
+    return number
 
 
 def _check(asked: argparse.Namespace) -> int:

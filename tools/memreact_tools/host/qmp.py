@@ -1,0 +1,153 @@
+"""QEMU's own socket: which process it is, how its guest is called, and how much memory it has.
+
+Source: QEMU's docs/interop/qmp-spec, and qapi/machine.json
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+__all__ = ["Qemu", "QmpTrouble", "ask_qemu"]
+
+_T = TypeVar("_T")
+_CHUNK = 1 << 16
+_LINE_BYTES_MAX = 1 << 20
+_UCRED = struct.Struct("=iII")
+
+
+class QmpTrouble(Exception):  # noqa: N818  # reads as what happened
+    """QEMU could not be asked, or did not answer as it should; the message is for people."""
+
+
+class Qemu(NamedTuple):
+    """What QEMU says of itself.
+
+    Args:
+        pid: Of the process that listens on the socket.
+        name: Of the guest; empty where it has none.
+        memory_bytes: What the guest has, with what was plugged in.
+        plugged: Sizes of what was plugged in.
+    """
+
+    pid: int
+    name: str
+    memory_bytes: int
+    plugged: tuple[int, ...]
+
+
+class _Greeting(Struct):
+    about: dict[str, object] = msgspec.field(name="QMP")
+
+
+class _Error(Struct):
+    desc: str = "no reason given"
+
+
+class _Reply(Struct):
+    return_: Raw | msgspec.UnsetType = msgspec.field(name="return", default=msgspec.UNSET)
+    error: _Error | None = None
+
+
+class _Name(Struct):
+    name: str = ""
+
+
+class _Sizes(Struct):
+    base: int = msgspec.field(name="base-memory")
+    plugged: int = msgspec.field(name="plugged-memory", default=0)
+
+
+class _Plugged(Struct):
+    size: int = 0
+
+
+class _Device(Struct):
+    data: _Plugged = msgspec.field(default_factory=_Plugged)
+
+
+def ask_qemu(path: str, *, timeout_s: float) -> Qemu:
+    """Ask one QEMU.
+
+    A socket takes one client at a time: where another program, such as libvirt, has it, there is no
+    greeting.
+
+    Raises:
+        QmpTrouble: Nobody answers there, or no QEMU does.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+            stream.settimeout(timeout_s)
+            stream.connect(path)
+            return _ask(_Lines(stream, time.monotonic() + timeout_s), _peer_pid(stream))
+    except TimeoutError as error:
+        raise QmpTrouble(f"{path}: no answer in time (another program may hold it)") from error
+    except OSError as error:
+        raise QmpTrouble(f"{path}: {error.strerror or error}") from error
+    except msgspec.MsgspecError as error:
+        raise QmpTrouble(f"{path}: the answer is not QEMU's: {error}") from error
+    except QmpTrouble as trouble:
+        raise QmpTrouble(f"{path}: {trouble}") from trouble
+
+
+def _peer_pid(stream: socket.socket) -> int:
+    raw = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid: int = _UCRED.unpack(raw)[0]
+    return pid
+
+
+def _ask(lines: _Lines, pid: int) -> Qemu:
+    msgspec.json.decode(lines.next(), type=_Greeting)
+    lines.call("qmp_capabilities", dict)
+    sizes = lines.call("query-memory-size-summary", _Sizes)
+    devices = lines.call("query-memory-devices", list[_Device]) if sizes.plugged else []
+    name = lines.call("query-name", _Name).name
+    plugged = tuple(each.data.size for each in devices if each.data.size)
+    return Qemu(pid, name, sizes.base + sizes.plugged, plugged)
+
+
+class _Lines:
+    """One JSON object a line, all of it before a deadline."""
+
+    def __init__(self, stream: socket.socket, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+        self._held = b""
+
+    def call(self, command: str, kind: type[_T]) -> _T:
+        """Ask, and pass over the events that come between."""
+        self._stream.sendall(msgspec.json.encode({"execute": command}) + b"\n")
+        while True:
+            reply = msgspec.json.decode(self.next(), type=_Reply)
+            if reply.error is not None:
+                raise QmpTrouble(f"{command}: {reply.error.desc}")
+            if not isinstance(reply.return_, msgspec.UnsetType):
+                return msgspec.json.decode(reply.return_, type=kind)
+
+    def next(self) -> bytes:
+        """Return the next line that says something."""
+        while True:
+            line, newline, rest = self._held.partition(b"\n")
+            if newline:
+                self._held = rest
+                if line.strip():
+                    return line
+                continue
+            if len(self._held) > _LINE_BYTES_MAX:
+                raise QmpTrouble("a line without an end")
+            self._held += self._chunk()
+
+    def _chunk(self) -> bytes:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._stream.settimeout(left)
+        chunk = self._stream.recv(_CHUNK)
+        if not chunk:
+            raise QmpTrouble("it hung up")
+        return chunk
