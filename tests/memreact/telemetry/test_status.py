@@ -8,7 +8,16 @@ from itertools import islice
 import msgspec
 import pytest
 
-from memreact.actions import Age, AgeTarget, Because, Decision, Inspect, Survey
+from memreact.actions import (
+    Age,
+    AgeTarget,
+    Because,
+    Compact,
+    Decision,
+    Inspect,
+    ReadFragmentation,
+    Survey,
+)
 from memreact.events import (
     CapabilitiesRead,
     Generation,
@@ -20,6 +29,9 @@ from memreact.events import (
 )
 from memreact.policy.state import (
     Candidate,
+    CompactCounters,
+    Compacting,
+    Compaction,
     Counters,
     Eviction,
     Hold,
@@ -30,10 +42,18 @@ from memreact.policy.state import (
     Work,
 )
 from memreact.rules import Rules, rules_from
+from memreact.telemetry.possible import all_cold_bytes
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, overlay
 from memreact_schemas.config import Memcg as MemcgTable
-from memreact_schemas.status import CgroupLimits, CgroupStatus, NextEviction, Status
+from memreact_schemas.status import (
+    CgroupLimits,
+    CgroupStatus,
+    LedgerStatus,
+    LedgerTally,
+    NextEviction,
+    Status,
+)
 
 RULES = rules_from(DEFAULTS)
 PERIOD_US = RULES.base.period_us
@@ -261,6 +281,8 @@ TARGET = AgeTarget("/a", 1, 1, 0, 3, can_swap=False)
         (Survey(), "surveying"),
         (Inspect("/a"), "evicting"),
         (Age((TARGET,)), "aging"),
+        (ReadFragmentation("auto"), "compacting"),
+        (Compact(0, 9), "compacting"),
     ],
 )
 def test_says_what_it_is_at(work: Work | None, doing: str) -> None:
@@ -268,6 +290,28 @@ def test_says_what_it_is_at(work: Work | None, doing: str) -> None:
     assert full(state).doing == doing
     assert full(state).next_turn_at_us is None
     assert full(replace(state, turn=None)).doing == "resting"
+
+
+def test_says_what_compactions_were_to_bring_and_brought() -> None:
+    guest = msgspec.structs.replace(GUEST, compacts=True)
+    counters = CompactCounters(checks=5, runs=2, moved_pages=3, gained_bytes=7, because={"done": 2})
+    last = Decision("compacted", Because("done", {"gained_bytes": 7}))
+    known = Compacting(due=NOW, order=9, counters=counters, last=last, last_at=Instant(3))
+    state = replace(with_ages(*COLD), guest=guest, compact=known)
+    told = full(state).compaction
+    assert told is not None
+    assert (told.next_look_at_us, told.order, told.checks, told.runs) == (NOW, 9, 5, 2)
+    assert (told.moved_bytes, told.gained_bytes) == (3 * GUEST.page_bytes, 7)
+    assert told.because == {"done": 2}
+    assert told.last is not None
+    assert (told.last.at_us, told.last.figures) == (3, {"gained_bytes": 7})
+    under_way = full(replace(state, turn=Turn(NOW, frozenset(), compaction=Compaction())))
+    assert under_way.compaction is not None
+    assert under_way.compaction.next_look_at_us is None
+
+
+def test_says_nothing_of_compactions_where_there_can_be_none() -> None:
+    assert full(with_ages(*COLD)).compaction is None
 
 
 def test_says_what_stands_before_all_work() -> None:
@@ -384,3 +428,23 @@ def test_cgroups_are_told_one_at_a_time() -> None:
     assert [told.path for told in islice(telling, 2)] == ["/0000", "/0001"]
     assert len(list(telling)) == 298
     assert full(many).cgroups_total == 300
+
+
+def test_what_is_cold_in_all_memcgs_is_summed_without_those_that_are_left_alone() -> None:
+    state = state_of(
+        memcg_of("/a", node_of(*COLD)),
+        memcg_of("/b", node_of(*COLD)),
+        memcg_of("/c", node_of(*COLD)),
+        memcg_of("/unseen", view=None),
+    )
+    rules = rules_with(CgroupEntry(path="/c", disabled=True))
+    each = next(cgroups_of(state, rules, NOW, "/a")).cold_bytes
+    assert each > 0
+    assert all_cold_bytes(state, rules, NOW) == 2 * each
+    assert all_cold_bytes(State(), rules, NOW) == 0
+
+
+def test_the_ledger_is_part_of_the_status() -> None:
+    ledger = LedgerStatus(since_start=LedgerTally(evicted_file_bytes=5))
+    status = status_of(State(), RULES, NOW, Surroundings("1", Instant(0), ledger=ledger))
+    assert status.ledger == ledger

@@ -9,6 +9,8 @@ from memreact_schemas.status import (
     DecisionRow,
     GenerationStatus,
     HoldStatus,
+    LedgerStatus,
+    LedgerTally,
     NextEviction,
     NodeStatus,
     PauseStatus,
@@ -16,7 +18,7 @@ from memreact_schemas.status import (
     Status,
 )
 
-__all__ = ["DECISION", "STATUS", "cgroup"]
+__all__ = ["DECISION", "LEDGER", "STATUS", "cgroup"]
 
 MINUTE = 60_000_000
 NOW = 10 * MINUTE
@@ -66,6 +68,28 @@ def cgroup(path: str, anon_bytes: int = 64 << 20) -> CgroupStatus:
     )
 
 
+LEDGER = LedgerStatus(
+    read_at_us=NOW - MINUTE,
+    total_bytes=980 << 20,
+    free_bytes=600 << 20,
+    reportable_bytes=570 << 20,
+    reported_bytes=560 << 20,
+    reported_byte_seconds_total=9 * (1 << 30) * 360,
+    since_start=LedgerTally(
+        evicted_file_bytes=400 << 20,
+        evicted_anon_bytes=80 << 20,
+        zram_taken_bytes=20 << 20,
+        migrated_bytes=12 << 20,
+    ),
+    free_held_bytes={"not_told_yet": 10 << 20, "fragmented": 30 << 20},
+    used_estimates_bytes={"hot": 300 << 20, "kernel": 80 << 20},
+    used_again_estimate_bytes=50 << 20,
+    host_holds_bytes=450 << 20,
+    host_said_at_us=NOW - 2 * MINUTE,
+    returned_bytes=300 << 20,
+    reporting=False,
+    not_reporting_because="fragmented",
+)
 STATUS = Status(
     version="1.0",
     revision=4,

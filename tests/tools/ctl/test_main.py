@@ -17,6 +17,7 @@ import pytest
 from msgspec import Struct
 
 from memreact_schemas import control
+from memreact_schemas.status import LedgerStatus, LedgerTally
 from memreact_tools.ctl.__main__ import main
 from memreact_tools.ctl.verbs import VERBS
 from tests.tools.ctl.doubles import (
@@ -28,7 +29,7 @@ from tests.tools.ctl.doubles import (
     Failure,
     VarlinkDouble,
 )
-from tests.tools.ctl.statuses import DECISION, STATUS
+from tests.tools.ctl.statuses import DECISION, LEDGER, STATUS
 from tests.tools.servers import monitor, serving
 
 
@@ -149,6 +150,49 @@ def test_each_answer_is_told_to_people(
 ) -> None:
     assert main(line.split()) == 0
     assert text in capsys.readouterr().out
+
+
+LEDGER_TOLD = """\
+evicted: 400 MiB file, 80 MiB anon, for which zram took 20 MiB; 12 MiB moved
+free: 600 MiB, reportable 570 MiB, reported 560 MiB, 0.90 GiB*h in all, 1 min 0 s ago
+  free and not told: fragmented 30 MiB, not told yet 10 MiB
+  in use, estimated: hot 300 MiB, kernel 80 MiB
+  evicted and in use again, estimated: 50 MiB
+the host holds 450 MiB, 300 MiB less than at first; it said so 2 min 0 s ago
+! evictions of the last hour led to nothing reported: fragmented
+"""
+
+
+def _status_with(double: VarlinkDouble, ledger: LedgerStatus) -> None:
+    status = msgspec.structs.replace(STATUS, ledger=ledger)
+    double.answers = {"GetStatus": control.StatusAnswer(status=status)}
+
+
+def test_the_ledger_is_told_to_people(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _status_with(double, LEDGER)
+    assert main(["status", "--ledger"]) == 0
+    assert f"\n{LEDGER_TOLD}" in capsys.readouterr().out
+
+
+def test_of_a_ledger_that_nothing_was_read_for_only_what_is_known_is_told(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _status_with(double, LedgerStatus(since_start=LedgerTally(), problem="no zoneinfo"))
+    assert main(["status"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "evicted: 0 B file, 0 B anon\n! where the memory is could not be read: no zoneinfo" in said
+    )
+    unread = msgspec.structs.replace(
+        LEDGER, reported_bytes=None, freed_by_others_estimate_bytes=7 << 20
+    )
+    _status_with(double, unread)
+    assert main(["status"]) == 0
+    said = capsys.readouterr().out
+    assert "reported unknown" in said
+    assert "freed by others, estimated: 7168 KiB" in said
 
 
 def test_what_differs_from_the_defaults_is_told_with_its_origin(

@@ -23,6 +23,7 @@ from memreact_schemas.status import (
     CgroupStatus,
     Counters,
     DecisionRow,
+    LedgerStatus,
     NextEviction,
     StallShare,
     Status,
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _KIB = 1024
+_GIB_HOUR = (1 << 30) * 3600
 _CGROUPS_MAX = 20
 _NUMBER_MAX = 2**63 - 1  # of Varlink; what is larger is cut to it
 
@@ -254,12 +256,57 @@ def _guest(status: Status) -> Iterator[str]:
     if status.pressure is not None:
         yield f"pressure: {_share(status.pressure)}"
     yield f"done: {status.turns} turns, {_counters(status.counters)}"
+    if status.ledger is not None:
+        yield from _ledger(status.ledger, status.now_us)
     if status.problem:
         yield f"! a change was not taken: {status.problem}"
     if status.dropped:
         yield f"! {status.dropped} items of streams were dropped: somebody reads too slowly"
     for warning in status.warnings:
         yield f"! {warning}"
+
+
+def _ledger(ledger: LedgerStatus, now_us: int) -> Iterator[str]:
+    tally = ledger.since_start
+    evicted = f"{amount(tally.evicted_file_bytes)} file, {amount(tally.evicted_anon_bytes)} anon"
+    zram = f", for which zram took {amount(tally.zram_taken_bytes)}" * bool(tally.zram_taken_bytes)
+    moved = f"; {amount(tally.migrated_bytes)} moved" * bool(tally.migrated_bytes)
+    yield f"evicted: {evicted}{zram}{moved}"
+    if ledger.read_at_us is not None:
+        yield from _stock(ledger, now_us)
+    if ledger.host_holds_bytes is not None and ledger.host_said_at_us is not None:
+        returned = ledger.returned_bytes or 0
+        less = f", {amount(returned)} less than at first" * bool(returned)
+        ago = span(now_us - ledger.host_said_at_us)
+        yield f"the host holds {amount(ledger.host_holds_bytes)}{less}; it said so {ago} ago"
+    if ledger.reporting is False:
+        because = ledger.not_reporting_because
+        yield f"! evictions of the last hour led to nothing reported: {because}"
+    if ledger.problem:
+        yield f"! where the memory is could not be read: {ledger.problem}"
+
+
+def _stock(ledger: LedgerStatus, now_us: int) -> Iterator[str]:
+    reported = "unknown" if ledger.reported_bytes is None else amount(ledger.reported_bytes)
+    free, reportable = amount(ledger.free_bytes or 0), amount(ledger.reportable_bytes or 0)
+    hours = ledger.reported_byte_seconds_total / _GIB_HOUR
+    ago = span(now_us - (ledger.read_at_us or 0))
+    told = f"reportable {reportable}, reported {reported}, {hours:.2f} GiB*h in all"
+    yield f"free: {free}, {told}, {ago} ago"
+    if ledger.free_held_bytes:
+        yield f"  free and not told: {_causes(ledger.free_held_bytes)}"
+    if ledger.used_estimates_bytes:
+        yield f"  in use, estimated: {_causes(ledger.used_estimates_bytes)}"
+    again, others = ledger.used_again_estimate_bytes, ledger.freed_by_others_estimate_bytes
+    if again:
+        yield f"  evicted and in use again, estimated: {amount(again)}"
+    if others:
+        yield f"  freed by others, estimated: {amount(others)}"
+
+
+def _causes(causes: Mapping[str, int]) -> str:
+    ordered = sorted(causes.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{cause.replace('_', ' ')} {amount(size)}" for cause, size in ordered)
 
 
 def _next(eviction: NextEviction, now_us: int) -> str:
