@@ -30,15 +30,17 @@ def read_account(layout: Layout) -> Account:
         KernelioError: A file that every kernel has cannot be read.
     """
     order = read_order(layout)
-    zones = _zones(layout, order)
+    zones = tuple(zone for zone in read_zoneinfo(layout) if zone.managed_pages)
+    free = _free(layout, zones, order)
     meminfo = read_meminfo(layout)
     return Account(
         at=now_us(),
-        total_bytes=meminfo.total_bytes,
+        # MemTotal also counts, on some kernels, memory that no zone has been given yet.
+        total_bytes=sum(zone.managed_pages for zone in zones) * page_size(),
         negotiated=any(balloon.reporting for balloon in balloons(layout)),
         order=order,
         usual_order=_usual_order(layout),
-        zones=zones,
+        zones=free,
         anon_bytes=meminfo.anon_bytes,
         cached_bytes=meminfo.cached_bytes + meminfo.swap_cached_bytes,
         shmem_bytes=meminfo.shmem_bytes,
@@ -51,10 +53,9 @@ def read_account(layout: Layout) -> Account:
     )
 
 
-def _zones(layout: Layout, order: int | None) -> tuple[ZoneAccount, ...]:
+def _free(layout: Layout, zones: tuple[Zone, ...], order: int | None) -> tuple[ZoneAccount, ...]:
     free = {(row.node, row.zone): row for row in read_buddyinfo(layout)}
-    populated = [zone for zone in read_zoneinfo(layout) if zone.managed_pages]
-    rows = ((zone, free.get((zone.node, zone.name))) for zone in populated)
+    rows = ((zone, free.get((zone.node, zone.name))) for zone in zones)
     return tuple(_zone(layout, zone, row, order) for zone, row in rows if row is not None)
 
 
