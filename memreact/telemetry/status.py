@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from memreact.actions import Age, Decision, Survey
+from memreact.actions import Age, Compact, Decision, ReadFragmentation, Survey
 from memreact.events import Instant, NodeView
 from memreact.policy.plan import is_within, own_stalls
 from memreact.policy.pressure import worst_guest_stall
 from memreact.policy.protection import floor_bytes
-from memreact.policy.state import Memcg, State
+from memreact.policy.state import Memcg, State, Work
 from memreact.policy.yielding import window_us
 from memreact.rules import MemcgRules, Rules, rules_for
 from memreact.telemetry.decisions import INT_MAX, as_text, row_of
@@ -26,6 +26,7 @@ from memreact.telemetry.possible import (
 from memreact_schemas.status import (
     CgroupLimits,
     CgroupStatus,
+    CompactionStatus,
     Counters,
     Doing,
     GenerationStatus,
@@ -95,7 +96,7 @@ def status_line(
 
 
 def _next_turn(state: State, now: Instant, clock_time: Callable[[Instant], str]) -> str:
-    due = min(state.due.values(), default=None)
+    due = min(state.due.values(), default=state.compact.due)
     if due is None:
         return "nothing due: every rule is disabled"
     return f"next turn at {clock_time(Instant(max(due, now)))}"
@@ -138,6 +139,7 @@ def status_of(
         counters=_all_counters(state),
         turns=state.turns,
         decisions=around.decisions,
+        compaction=_compaction(state),
         rungs=_rungs(state),
         ledger=around.ledger,
         problem=around.problem,
@@ -162,11 +164,39 @@ def _doing(state: State) -> Doing:
         return "held"
     if state.pause is not None:
         return "paused"
-    if turn is None or turn.doing is None:
-        return "resting"
-    if isinstance(turn.doing, Survey):
-        return "surveying"
-    return "aging" if isinstance(turn.doing, Age) else "evicting"
+    return "resting" if turn is None or turn.doing is None else _working(turn.doing)
+
+
+def _working(work: Work) -> Doing:
+    match work:
+        case Survey():
+            return "surveying"
+        case Age():
+            return "aging"
+        case Compact() | ReadFragmentation():
+            return "compacting"
+        case _:
+            return "evicting"
+
+
+def _compaction(state: State) -> CompactionStatus | None:
+    if state.guest is None or not state.guest.compacts:
+        return None
+    known, counters = state.compact, state.compact.counters
+    under_way = state.turn is not None and state.turn.compaction is not None
+    return CompactionStatus(
+        next_look_at_us=None if under_way else known.due,
+        order=known.order,
+        checks=counters.checks,
+        runs=counters.runs,
+        broken_off=counters.broken_off,
+        moved_bytes=counters.moved_pages * _page_bytes(state),
+        expected_bytes=counters.expected_bytes,
+        gained_bytes=counters.gained_bytes,
+        took_us=counters.took_us,
+        because=dict(counters.because),
+        last=None if known.last is None else row_of(0, known.last_at, known.last),
+    )
 
 
 def _pause(state: State) -> PauseStatus | None:

@@ -15,6 +15,7 @@ from msgspec import Struct
 __all__ = [
     "CgroupLimits",
     "CgroupStatus",
+    "CompactionStatus",
     "Counters",
     "DecisionRow",
     "Doing",
@@ -31,7 +32,16 @@ __all__ = [
 ]
 
 Doing = Literal[
-    "starting", "idle", "resting", "surveying", "evicting", "aging", "paused", "held", "stopping"
+    "starting",
+    "idle",
+    "resting",
+    "surveying",
+    "evicting",
+    "aging",
+    "compacting",
+    "paused",
+    "held",
+    "stopping",
 ]
 """What the one worker is at; "resting" is between two turns, or between two works of one, "idle"
 where nothing may be done."""
@@ -276,6 +286,36 @@ class LedgerRun(Struct, frozen=True, kw_only=True, gc=False):
     reported_grew_bytes: int | None = None
 
 
+class CompactionStatus(Struct, frozen=True, kw_only=True, gc=False):
+    """Compactions: what they were to bring, what they brought, and when free memory is looked at.
+
+    Args:
+        next_look_at_us: When; None where nobody compacts in this guest, or one is under way.
+        order: Blocks of this order and larger are reported; None before the first look.
+        checks: How often free memory was looked at.
+        runs: How many compactions began.
+        broken_off: How many of them did not get to their end.
+        moved_bytes: What moved while they ran, whoever moved it.
+        expected_bytes: What should have become reportable by those that were measured.
+        gained_bytes: What did.
+        took_us: How long they ran.
+        because: How often each reason was given, for a skipped look and for an end.
+        last: The last of these decisions.
+    """
+
+    next_look_at_us: int | None = None
+    order: int | None = None
+    checks: int = 0
+    runs: int = 0
+    broken_off: int = 0
+    moved_bytes: int = 0
+    expected_bytes: int = 0
+    gained_bytes: int = 0
+    took_us: int = 0
+    because: dict[str, int] = {}
+    last: DecisionRow | None = None
+
+
 class LedgerStatus(Struct, frozen=True, kw_only=True):
     """Where the memory is: what was taken, what the host was told of, and why no more.
 
@@ -344,6 +384,7 @@ class Status(Struct, frozen=True, kw_only=True):
         counters: Of all cgroups that exist.
         turns: How many turns there were.
         decisions: How many decisions were made.
+        compaction: Compactions; None where this guest cannot compact.
         rungs: What does each job in this guest, by the job.
         ledger: Where the memory is.
         problem: Why settings that changed were not taken.
@@ -370,6 +411,7 @@ class Status(Struct, frozen=True, kw_only=True):
     counters: Counters
     turns: int = 0
     decisions: int = 0
+    compaction: CompactionStatus | None = None
     rungs: dict[str, str] = {}
     ledger: LedgerStatus | None = None
     problem: str | None = None
