@@ -1,7 +1,8 @@
 """Wait until a cgroup's cached files begin to go, then do one thing to it: DIRECTORY WHAT WORDS...
 
 `kill SIGNAL PID` sends a signal, `write FILE VALUE` writes a file of the cgroup, `remove` kills
-what is in it and removes it. Prints the cgroup's file bytes before, then, and a moment after.
+what is in it and removes it, `call ADDRESS JSON` makes a Varlink call. Prints the cgroup's file
+bytes before, then, and a moment after.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from kernelio import memcg
 from kernelio.errors import Vanished
+from memreact_tools.address import connect, parse_address
 
 _BEGUN_BYTES = 8 << 20
 _SETTLED_S = 0.5
@@ -64,6 +66,19 @@ def remove(directory: str) -> None:
             return
 
 
-ACTIONS: dict[str, Callable[..., None]] = {"kill": kill, "write": write, "remove": remove}
+def call(_directory: str, address: str, frame: str) -> None:
+    """Make a call, and wait for its answer."""
+    with connect(parse_address(address), timeout_s=30) as stream:
+        stream.sendall(frame.encode() + b"\0")
+        while not stream.recv(1 << 16).endswith(b"\0"):
+            pass
+
+
+ACTIONS: dict[str, Callable[..., None]] = {
+    "kill": kill,
+    "write": write,
+    "remove": remove,
+    "call": call,
+}
 
 main(sys.argv[1], sys.argv[2], sys.argv[3:])
