@@ -96,7 +96,6 @@ CALLS: list[tuple[str, str, Struct]] = [
     ("log-level debug", "SetLogLevel", control.SetLogLevel(level="debug")),
     ("watch --status", "Watch", control.Watch(status=True)),
     ("status --ledger", "GetStatus", control.GetStatus(ledger=True)),
-    ("host-holds 512", "HostHolds", control.HostHolds(held_bytes=512)),
 ]
 
 
@@ -111,7 +110,8 @@ def test_each_verb_makes_its_call(
 
 
 def test_every_verb_is_a_method_of_the_interface_and_every_method_has_a_verb() -> None:
-    assert {verb.method for verb in VERBS.values()} == set(control.METHODS)
+    by_the_host = {"HostHolds"}  # memreact-host view --tell has measured it
+    assert {verb.method for verb in VERBS.values()} == set(control.METHODS) - by_the_host
 
 
 @pytest.mark.parametrize(

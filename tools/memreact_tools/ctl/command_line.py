@@ -130,8 +130,6 @@ def _acting(verbs: _Verbs) -> None:
     _verb(verbs, "resume", "end such a pause")
     run = _verb(verbs, "run-now", "begin a turn now, as if every period were due")
     run.add_argument("path", nargs="?", metavar="PATH", help="of one cgroup")
-    held = _verb(verbs, "host-holds", "tell the guest how much of its memory its host holds")
-    held.add_argument("bytes", type=int, metavar="BYTES")
 
 
 def _connect(to: argparse.ArgumentParser) -> None:

@@ -115,10 +115,6 @@ def _run_now(asked: Namespace) -> Struct:
     return _made(control.RunNow, path=asked.path)
 
 
-def _host_holds(asked: Namespace) -> Struct:
-    return _made(control.HostHolds, held_bytes=asked.bytes)
-
-
 def _level(asked: Namespace) -> Struct:
     return _made(control.SetLogLevel, level=asked.level, **_guards(asked))
 
@@ -141,7 +137,6 @@ VERBS: Mapping[str, Verb] = {
     "pause": Verb("Pause", _pause, _show_pause),
     "resume": Verb("Resume", _no_parameters, lambda _raw, _asked: "resumed"),
     "run-now": Verb("RunNow", _run_now, lambda _raw, _asked: "begun"),
-    "host-holds": Verb("HostHolds", _host_holds, lambda _raw, _asked: "taken in"),
     "doctor": Verb(
         "GetDoctor", _no_parameters, lambda raw, _asked: show.doctor_in_words(raw), row=False
     ),
