@@ -119,6 +119,14 @@ def test_what_only_explains_may_be_missing(small: FakeGuest, path: str) -> None:
     assert 0 in (account.pinned_bytes, account.protected_bytes)
 
 
+def test_what_only_explains_may_be_malformed(small: FakeGuest) -> None:
+    shows_memcg(small, "/shop", memory_current="500\n", memory_low="much\n")
+    small.shows("/proc/vmstat", "many\n")
+    small.shows(HUGE, "large\n")
+    account = read_account(small.layout)
+    assert (account.pinned_bytes, account.protected_bytes, account.usual_order) == (0, 0, None)
+
+
 @pytest.mark.parametrize("path", ["/proc/meminfo", "/proc/buddyinfo", "/proc/zoneinfo"])
 def test_what_every_kernel_has_may_not(small: FakeGuest, path: str) -> None:
     small.loses(path)
