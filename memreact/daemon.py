@@ -20,6 +20,7 @@ from kernelio.psi import Fired, TriggerSet
 from kernelio.uevent import open_monitor
 from memreact.actions import Action, Compact
 from memreact.actuator.worker import Work, Worker
+from memreact.bookkeeper import Bookkeeper
 from memreact.capabilities import find_capabilities
 from memreact.control.audit import Audit
 from memreact.control.desk import Desk
@@ -43,7 +44,7 @@ from memreact.policy.state import Step
 from memreact.reactor import Reactor
 from memreact.run_dir import RUN_DIR, RunDir
 from memreact.settings import Settings, files_watched, read_layers
-from memreact.shown import Shown
+from memreact.shown import Shown, take_stock
 from memreact.sources.config_files import ConfigFiles
 from memreact.sources.limits import LimitWatch
 from memreact.sources.machine import ClockWatch, DeviceWatch
@@ -120,7 +121,12 @@ class Daemon:
         self._limits = LimitWatch(layout, Inotify())
         self._tree = CgroupTree(layout, Inotify())
         self._reactor = Reactor(self._loop, now_us, settings.rules, self._perform, self._observe)
-        self._shown = Shown(self._reactor, store, self._decisions, self._hub, layout)
+        self._books = Bookkeeper(
+            self._loop, lambda: take_stock(layout, self._reactor), now_us, self._tell_followers
+        )
+        self._shown = Shown(
+            self._reactor, store, self._decisions, self._hub, layout, books=self._books
+        )
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
         self._idle_because: str | None = None
@@ -161,6 +167,7 @@ class Daemon:
         """Run until asked to stop, then let go of everything within a second."""
         try:
             self._desk.open()
+            self._books.open()
             self._say_started()
             # Not sooner: systemd may signal at once, and the caller has set its handlers by now.
             self._notifier.ready(self._shown.line())
@@ -306,6 +313,7 @@ class Daemon:
         return self._hands.perform(action)
 
     def _observe(self, event: Event, made: Step, now: Instant) -> None:
+        self._books.observe(event, made.state, now)
         if self._trace is not None:
             self._trace.add(now, event, made)
         for decision in made.decisions:
@@ -321,6 +329,9 @@ class Daemon:
 
     def _tell_status(self) -> None:
         self._notifier.status(self._shown.line())
+        self._tell_followers()
+
+    def _tell_followers(self) -> None:
         if self._hub.wants_status:
             self._hub.publish(self._shown.status())
 
@@ -372,6 +383,7 @@ class Daemon:
         self._reactor.close()
         self._disturbances.close()
         self._desk.close()
+        self._books.close()
         if self._feeding is not None:
             self._feeding.cancel()
         self._loop.remove_reader(self._mailbox.fileno())

@@ -8,20 +8,24 @@ from collections.abc import Callable, Iterator
 
 from kernelio.layout import Layout
 from memreact import __version__
+from memreact.account import Account
+from memreact.bookkeeper import Bookkeeper
 from memreact.control.service import Guest
 from memreact.control.store import SettingsStore
 from memreact.events import Instant
 from memreact.policy.asked import why_not_run
 from memreact.reactor import Reactor
+from memreact.sources.account import read_account
 from memreact.sources.pressure import now_us
 from memreact.sources.protection import read_protection
 from memreact.telemetry.decisions import DecisionLog
 from memreact.telemetry.hub import Hub
+from memreact.telemetry.possible import all_cold_bytes
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
 from memreact_schemas.status import CgroupStatus, Status
 
-__all__ = ["Shown", "clock_time"]
+__all__ = ["Shown", "clock_time", "take_stock"]
 
 
 class Shown:
@@ -33,21 +37,25 @@ class Shown:
         decisions: The last ones.
         hub: Who follows.
         layout: Where the kernel shows its files.
+        books: Where the memory is.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # it looks at many
         self,
         reactor: Reactor,
         store: SettingsStore,
         decisions: DecisionLog,
         hub: Hub,
         layout: Layout,
+        *,
+        books: Bookkeeper,
     ) -> None:
         self._reactor = reactor
         self._store = store
         self._decisions = decisions
         self._hub = hub
         self._layout = layout
+        self._books = books
         self._started_at = now_us()
         self.troubles: Callable[[], tuple[str, ...]] = tuple
         """What cannot be listened on, as soon as somebody listens."""
@@ -61,6 +69,8 @@ class Shown:
             handle=self._reactor.handle,
             why_not_run=lambda path: why_not_run(self._reactor.state, path),
             clock=now_us,
+            take_stock=self._books.take_stock,
+            host_holds=self._books.host_holds,
         )
 
     def status(self, cgroups: tuple[CgroupStatus, ...] = ()) -> Status:
@@ -97,7 +107,17 @@ class Shown:
             decisions=self._decisions.made,
             subscribers=self._hub.subscribers,
             dropped=self._hub.dropped,
+            ledger=self._books.status(self._reactor.rules),
         )
+
+
+def take_stock(layout: Layout, reactor: Reactor) -> tuple[Account, int]:
+    """Read where the memory is and what is cold of it; on a thread of its own, for it takes long.
+
+    Raises:
+        KernelioError: It cannot be read.
+    """
+    return read_account(layout), all_cold_bytes(reactor.state, reactor.rules, now_us())
 
 
 def clock_time(at: Instant, now: Instant) -> str:

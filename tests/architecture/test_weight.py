@@ -33,7 +33,7 @@ HEAVY = {
     "xml",
 }
 # 286 when this was written: a new dependency is a decision, not an accident.
-MODULES_LIMIT = 320
+MODULES_LIMIT = 335
 
 
 def _loaded(program: str) -> set[str]:

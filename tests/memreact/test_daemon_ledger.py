@@ -1,0 +1,79 @@
+"""The ledger of a daemon that runs: where the memory is, over its own socket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from kernelio.meminfo import page_size
+from tests.fake_guest import FakeGuest
+from tests.goldens import golden_text
+from tests.memreact.full_guest import full_guest
+from tests.memreact.test_daemon import LOOPS, Running
+from tests.memreact.test_daemon_control import SLOW, Caller
+
+PAGE = page_size()
+HEAD, INSIDE, TAKEN = 1 << 10 | 1 << 3, 1 << 10, 0
+
+
+@pytest.fixture
+def guest() -> Iterator[FakeGuest]:
+    """A guest below a short path, of 64 page frames: 16 are free and reported, 3 lie alone."""
+    root = tempfile.mkdtemp(prefix="m", dir="/tmp")
+    guest = full_guest(FakeGuest(root))
+    flags = [TAKEN] * 16 + [HEAD] + [INSIDE] * 15 + [TAKEN] * 32
+    raw = b"".join(word.to_bytes(8, sys.byteorder) for word in flags)
+    guest.shows("/proc/kpageflags", raw)
+    guest.shows("/proc/buddyinfo", "Node 0, zone   Normal      3      0      0      0      1 \n")
+    guest.shows(
+        "/proc/zoneinfo",
+        "Node 0, zone   Normal\n  pages free     1000\n        min      0\n"
+        "        low      9\n        high     0\n        spanned  64\n"
+        "        managed  64\n  start_pfn:           0\n",
+    )
+    guest.shows("/proc/vmstat", golden_text("6.12/proc/vmstat"))
+    guest.shows("/sys/module/page_reporting/parameters/page_reporting_order", "2\n")
+    guest.shows("/sys/bus/virtio/devices/virtio3/device", "0x0005\n")
+    guest.shows("/sys/bus/virtio/devices/virtio3/features", "000001" + "0" * 58 + "\n")
+    os.symlink("../x/virtio_balloon", guest.path("/sys/bus/virtio/devices/virtio3/driver"))
+    yield guest
+    shutil.rmtree(root)
+
+
+@pytest.fixture(params=LOOPS)
+def daemon(request: pytest.FixtureRequest, guest: FakeGuest) -> Iterator[Running]:
+    """A daemon on it, on one of the two loops."""
+    running = Running(guest, SLOW, request.param)
+    running.hears("READY=1")
+    yield running
+    running.close()
+
+
+def test_a_status_tells_where_the_memory_is_when_it_is_asked_for_it(
+    daemon: Running, guest: FakeGuest
+) -> None:
+    with closing(Caller(guest)) as caller:
+        ledger = caller.asks("GetStatus", ledger=True)["status"]["ledger"]
+        assert (ledger["total_bytes"], ledger["free_bytes"]) == (64 * PAGE, 19 * PAGE)
+        assert (ledger["reportable_bytes"], ledger["reported_bytes"]) == (16 * PAGE, 16 * PAGE)
+        assert ledger["free_held_bytes"] == {"fragmented": 3 * PAGE}
+        assert sum(ledger["used_estimates_bytes"].values()) == 45 * PAGE
+        assert ledger["reporting"] is None
+        guest.loses("/proc/zoneinfo")
+        ledger = caller.asks("GetStatus", ledger=True)["status"]["ledger"]
+        assert "zoneinfo" in ledger["problem"]
+        assert ledger["reported_bytes"] == 16 * PAGE
+
+
+def test_what_the_host_holds_is_shown(daemon: Running, guest: FakeGuest) -> None:
+    with closing(Caller(guest)) as caller:
+        caller.asks("HostHolds", held_bytes=100)
+        caller.asks("HostHolds", held_bytes=40)
+        ledger = caller.asks("GetStatus")["status"]["ledger"]
+        assert (ledger["host_holds_bytes"], ledger["returned_bytes"]) == (40, 60)
