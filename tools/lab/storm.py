@@ -30,7 +30,7 @@ from lab.storm_guest import StormGuest
 
 __all__ = ["run", "storm"]
 
-STALL_US, WINDOW_US = 300_000, 2_000_000
+STALL_US, WINDOW_US = 200_000, 2_000_000
 # Without CAP_SYS_RESOURCE the kernel looks at all triggers every two seconds; after two looks it
 # begins all windows at the same moment, whenever they were armed.
 _LOOK_S = 2.1

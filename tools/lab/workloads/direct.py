@@ -16,7 +16,7 @@ from lab.workloads.lines import say
 
 _MIB = 1 << 20
 _FILE_MIB = 64
-_READ_BYTES = 64 << 10
+_READ_BYTES = 1 << 20
 _READERS = 3
 _LENGTH_S = (1.0, 5.0)
 
