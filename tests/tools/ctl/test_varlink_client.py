@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from memreact_schemas.control import GetStatus
 from memreact_tools.ctl.varlink_client import BrokenConnection, Refused, call, stream_of
 
 
@@ -43,6 +44,15 @@ def test_a_call_is_one_object_and_a_nul(pair: tuple[socket.socket, socket.socket
         "method": "io.memreact.GetStatus",
         "parameters": {"path": "/a"},
     }
+
+
+def test_what_is_left_open_is_not_sent(pair: tuple[socket.socket, socket.socket]) -> None:
+    """An older guest does not know all that can be asked."""
+    ours, theirs = pair
+    theirs.sendall(b"{}\0")
+    call(ours, "io.memreact.GetStatus", GetStatus(path="/a"))
+    asked = json.loads(theirs.recv(4096).rstrip(b"\0"))
+    assert asked["parameters"] == {"path": "/a"}
 
 
 @pytest.mark.parametrize("reply", [{}, {"parameters": None}, {"parameters": {}}])

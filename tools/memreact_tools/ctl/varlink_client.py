@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import asdict
 
 from memreact_schemas.varlink import Reply
 
@@ -51,7 +52,7 @@ def call(stream: socket.socket, method: str, parameters: Struct | None = None) -
         BrokenConnection: There was no answer that can be read.
         OSError: The connection broke, or the time-out of the stream passed.
     """
-    _send(stream, _Call(method, parameters))
+    _send(stream, _Call(method, _said(parameters)))
     return _checked(next(_replies(stream)))
 
 
@@ -65,11 +66,18 @@ def stream_of(
         BrokenConnection: An answer cannot be read, or the answers ended without the last one.
         OSError: The connection broke, or the time-out of the stream passed.
     """
-    _send(stream, _Call(method, parameters, more=True))
+    _send(stream, _Call(method, _said(parameters), more=True))
     for reply in _replies(stream):
         yield _checked(reply)
         if not reply.continues:
             return
+
+
+def _said(parameters: Struct | None) -> dict[str, object] | None:
+    """What is asked, without what is left open: an older guest does not know all of it."""
+    if parameters is None:
+        return None
+    return {key: value for key, value in asdict(parameters).items() if value is not None}
 
 
 def _send(stream: socket.socket, request: _Call) -> None:
