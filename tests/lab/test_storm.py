@@ -25,6 +25,7 @@ def figures(**other: object) -> Figures:
         audited=60_000,
         heard=Heard(steady=12, policy=3),
         listened={"memory": 2, "io": 10},
+        stalled_us={"memory": 0, "io": 9_000_000},
         trouble=(),
     )
     return all_well._replace(**other)  # type: ignore[arg-type]

@@ -30,10 +30,11 @@ from lab.storm_guest import StormGuest
 
 __all__ = ["run", "storm"]
 
-STALL_US, WINDOW_US = 200_000, 2_000_000
+STALL_US, WINDOW_US = 100_000, 2_000_000
 # Without CAP_SYS_RESOURCE the kernel looks at all triggers every two seconds; after two looks it
 # begins all windows at the same moment, whenever they were armed.
 _LOOK_S = 2.1
+_RESOURCES = ("memory", "io")
 _PATIENCE_S = 30.0
 _POLL_S = 0.05
 _SAMPLE_S = 1.0
@@ -102,7 +103,7 @@ class _Storm:
                 self._wait_for_looks(2)
                 asking = VarlinkStream(self._guest.socket("io.memreact"))
                 connections.enter_context(asking.stream)
-                before = _Seen(asking)
+                before, stalled = _Seen(asking), _stalled_us()
                 callers = self._callers(connections)
                 self._run(callers, daemon.pid)
                 self._wait_for_looks(1)  # at what stalled last
@@ -124,7 +125,8 @@ class _Storm:
             },
             audited=changed,
             heard=heard,
-            listened={each: listened[each] for each in ("memory", "io")},
+            listened={each: listened[each] for each in _RESOURCES},
+            stalled_us={each: us - stalled[each] for each, us in _stalled_us().items()},
             trouble=trouble,
         )
 
@@ -217,7 +219,7 @@ def _ended(process: subprocess.Popen[bytes]) -> bytes:
 
 def _listener() -> tuple[str, ...]:
     armed = ("--stall-us", str(STALL_US), "--window-us", str(WINDOW_US))
-    return ("lab.workloads.listen", *armed, "memory", "io")
+    return ("lab.workloads.listen", *armed, *_RESOURCES)
 
 
 @contextmanager
@@ -235,6 +237,15 @@ def _stalls(on_disk: str | None) -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(_PATIENCE_S)
+
+
+def _stalled_us() -> dict[str, int]:
+    """What this machine has stalled since its boot."""
+    totals = {}
+    for resource in _RESOURCES:
+        with open(f"/proc/pressure/{resource}") as file:
+            totals[resource] = int(file.readline().rpartition("=")[2])
+    return totals
 
 
 def _usage(pid: int) -> Usage:

@@ -62,6 +62,7 @@ class Figures(NamedTuple):
         audited: Lines of the journal that tell of a change.
         heard: Pressure events, by the daemon's waiting thread.
         listened: By the independent listener, by resource.
+        stalled_us: By the machine, by resource.
         trouble: Lines of the journal that nobody expects.
     """
 
@@ -74,6 +75,7 @@ class Figures(NamedTuple):
     audited: int
     heard: Heard
     listened: Mapping[str, int]
+    stalled_us: Mapping[str, int]
     trouble: tuple[str, ...]
 
     @property
@@ -108,7 +110,9 @@ def _calls(figures: Figures) -> Iterator[str]:
 def _state(figures: Figures) -> Iterator[str]:
     heard, listened = figures.heard, figures.listened
     apart = ", ".join(f"{name} {count}" for name, count in listened.items())
+    stalled = ", ".join(f"{name} {us / 1e6:.1f} s" for name, us in figures.stalled_us.items())
     yield f"changes in force: {figures.changes:,}, in the journal: {figures.audited:,}"
+    yield f"the machine stalled: {stalled}"
     yield f"pressure events: the daemon heard {heard.steady}, the listener {apart}"
     yield f"events of the policy's own triggers: {heard.policy}; evictions: {figures.evictions:,}"
 

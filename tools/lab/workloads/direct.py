@@ -16,8 +16,8 @@ from lab.workloads.lines import say
 
 _MIB = 1 << 20
 _FILE_MIB = 64
-_READ_BYTES = 1 << 20
-_READERS = 3
+_READ_BYTES = 8 << 20
+_READERS = 6
 _LENGTH_S = (1.0, 5.0)
 
 
