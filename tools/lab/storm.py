@@ -3,10 +3,16 @@
 What runs is `memreact run` itself, with its policy at work: its cgroups are files (`storm_guest`),
 its sockets, threads and pressure triggers are real, and so is the stall, of direct reads on this
 machine. Beside it a program of a few lines listens to triggers that are armed the same.
+
+Those are of a cgroup, in which the reads are made. Without CAP_SYS_RESOURCE the kernel looks at a
+trigger when it next makes up the averages, and whoever reads a pressure file makes them up as well
+and looks at no trigger (psi_show() in kernel/sched/psi.c): of files that are read a hundred times a
+second, as the daemon reads those of the whole guest here, hardly a trigger ever fires.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -18,10 +24,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import IO
 
 import msgspec
 
+from kernelio.cgroup import find_cgroup2
 from lab.errors import CommandFailed, LabError
 from lab.storm_calls import KINDS, Caller, VarlinkStream
 from lab.storm_daemon import Heard
@@ -76,38 +84,82 @@ def run(seconds: float, rate: int, on_disk: str | None) -> Figures:
     root = tempfile.mkdtemp(prefix="storm", dir="/dev/shm")
     guest = StormGuest(root)
     try:
-        return _Storm(guest, seconds, rate, on_disk).figures()
+        with _pressure_of(on_disk is not None) as cgroup:
+            return _Storm(guest, seconds, rate, on_disk, cgroup).figures()
     finally:
         guest.close()
         shutil.rmtree(root)
 
 
+@contextmanager
+def _pressure_of(a_cgroup: bool) -> Iterator[str | None]:  # noqa: FBT001  # of ours alone
+    """A new cgroup, or none."""
+    mount = find_cgroup2("") if a_cgroup else None
+    if not a_cgroup:
+        yield None
+        return
+    if mount is None:
+        raise LabError("cgroup v2 is not mounted here")
+    folder = f"{mount.path}/memreact-storm-{os.getpid()}"
+    try:
+        os.mkdir(folder)
+    except OSError as error:
+        raise LabError(f"{folder}: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _remove(cgroup: str) -> None:
+    """Remove a cgroup, once the last of those in it has ended."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            os.rmdir(cgroup)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
+        else:
+            return
+
+
 class _Storm:
     """The processes of one storm."""
 
-    def __init__(self, guest: StormGuest, seconds: float, rate: int, on_disk: str | None) -> None:
+    def __init__(
+        self,
+        guest: StormGuest,
+        seconds: float,
+        rate: int,
+        on_disk: str | None,
+        cgroup: str | None,
+    ) -> None:
         self._guest = guest
         self._seconds = seconds
         self._rate = rate
         self._on_disk = on_disk
+        self._cgroup = cgroup
+        self._files = [_pressure_file(cgroup, resource) for resource in _RESOURCES]
         self._usage: list[Usage] = []
 
     def figures(self) -> Figures:
         """Start all, storm, and end all."""
         journal = f"{self._guest.root}/journal"
-        words = ("lab.storm_daemon", self._guest.settings, self._guest.root)
-        with open(journal, "wb") as lines, _program(words, stderr=lines) as daemon:
+        with open(journal, "wb") as lines, self._daemon(lines) as daemon:
             self._wait_for_sockets(daemon)
-            with _program(_listener()) as listener, ExitStack() as connections:
+            with _program(self._listener()) as listener, ExitStack() as connections:
                 _first_line(listener)
                 self._wait_for_looks(2)
                 asking = VarlinkStream(self._guest.socket("io.memreact"))
                 connections.enter_context(asking.stream)
-                before, stalled = _Seen(asking), _stalled_us()
+                before, stalled = _Seen(asking), self._stalled_us()
                 callers = self._callers(connections)
                 self._run(callers, daemon.pid)
                 self._wait_for_looks(1)  # at what stalled last
                 after = _Seen(asking)
+                ended = {each: us - stalled[each] for each, us in self._stalled_us().items()}
                 listened = json.loads(_ended(listener))
             heard = msgspec.json.decode(_ended(daemon), type=Heard)
         changed, trouble = _read_journal(journal)
@@ -125,8 +177,8 @@ class _Storm:
             },
             audited=changed,
             heard=heard,
-            listened={each: listened[each] for each in _RESOURCES},
-            stalled_us={each: us - stalled[each] for each, us in _stalled_us().items()},
+            listened={each: listened[str(n)] for n, each in enumerate(_RESOURCES)},
+            stalled_us=ended,
             trouble=trouble,
         )
 
@@ -136,6 +188,22 @@ class _Storm:
             if daemon.poll() is not None or time.monotonic() > deadline:
                 raise LabError("the daemon does not listen")
             time.sleep(_POLL_S)
+
+    def _daemon(self, lines: IO[bytes]) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        words = ("lab.storm_daemon", self._guest.settings, self._guest.root)
+        return _program(words, stderr=lines, files=self._files)
+
+    def _listener(self) -> tuple[str, ...]:
+        armed = ("--stall-us", str(STALL_US), "--window-us", str(WINDOW_US))
+        return ("lab.workloads.listen", *armed, *self._files)
+
+    def _stalled_us(self) -> dict[str, int]:
+        """What was stalled so far where the triggers are."""
+        totals = {}
+        for resource, path in zip(_RESOURCES, self._files, strict=True):
+            with open(path) as file:
+                totals[resource] = int(file.readline().rpartition("=")[2])
+        return totals
 
     def _wait_for_looks(self, looks: int) -> None:
         if self._on_disk is not None:
@@ -154,7 +222,7 @@ class _Storm:
         threads = [
             threading.Thread(target=each.run, args=(self._seconds,)) for each in callers.values()
         ]
-        with _stalls(self._on_disk):
+        with _stalls(self._on_disk, self._cgroup):
             self._usage.append(_usage(pid))
             for thread in threads:
                 thread.start()
@@ -180,20 +248,23 @@ class _Seen:
 
 
 @contextmanager
-def _program(words: Sequence[str], stderr: object = None) -> Iterator[subprocess.Popen[bytes]]:
+def _program(
+    words: Sequence[str], stderr: IO[bytes] | None = None, files: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """One of ours, that is killed in the end if it has not ended."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "STORM_STALL_US": str(STALL_US),
         "STORM_WINDOW_US": str(WINDOW_US),
+        "STORM_FILES": os.pathsep.join(files),
     }
     command = [sys.executable, "-m", *words]
     with subprocess.Popen(
         command,
         env=environment,
         stdout=subprocess.PIPE,
-        stderr=stderr,  # type: ignore[call-overload]
+        stderr=stderr,
     ) as process:
         try:
             yield process
@@ -217,19 +288,14 @@ def _ended(process: subprocess.Popen[bytes]) -> bytes:
     return told
 
 
-def _listener() -> tuple[str, ...]:
-    armed = ("--stall-us", str(STALL_US), "--window-us", str(WINDOW_US))
-    return ("lab.workloads.listen", *armed, *_RESOURCES)
-
-
 @contextmanager
-def _stalls(on_disk: str | None) -> Iterator[None]:
-    if on_disk is None:
+def _stalls(on_disk: str | None, cgroup: str | None) -> Iterator[None]:
+    if on_disk is None or cgroup is None:
         yield
         return
     with (
         tempfile.TemporaryDirectory(dir=on_disk) as folder,
-        _program(("lab.workloads.direct", f"{folder}/direct")) as process,
+        _program(("lab.workloads.direct", f"{folder}/direct", "--cgroup", cgroup)) as process,
     ):
         _first_line(process)
         try:
@@ -239,13 +305,8 @@ def _stalls(on_disk: str | None) -> Iterator[None]:
             process.wait(_PATIENCE_S)
 
 
-def _stalled_us() -> dict[str, int]:
-    """What this machine has stalled since its boot."""
-    totals = {}
-    for resource in _RESOURCES:
-        with open(f"/proc/pressure/{resource}") as file:
-            totals[resource] = int(file.readline().rpartition("=")[2])
-    return totals
+def _pressure_file(cgroup: str | None, resource: str) -> str:
+    return f"/proc/pressure/{resource}" if cgroup is None else f"{cgroup}/{resource}.pressure"
 
 
 def _usage(pid: int) -> Usage:

@@ -45,8 +45,7 @@ class Counted(daemon.Daemon):
     def __init__(self, store: SettingsStore, **parts: object) -> None:
         super().__init__(store, **parts)  # type: ignore[arg-type]  # handed on as they came
         stall_us, window_us = int(os.environ["STORM_STALL_US"]), int(os.environ["STORM_WINDOW_US"])
-        for resource in ("memory", "io"):
-            path = f"/proc/pressure/{resource}"
+        for path in os.environ["STORM_FILES"].split(os.pathsep):
             fd = arm_trigger(path, "some", stall_us=stall_us, window_us=window_us)
             self._waiting.add(fd, _NAME)
 

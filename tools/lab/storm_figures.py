@@ -62,7 +62,7 @@ class Figures(NamedTuple):
         audited: Lines of the journal that tell of a change.
         heard: Pressure events, by the daemon's waiting thread.
         listened: By the independent listener, by resource.
-        stalled_us: By the machine, by resource.
+        stalled_us: Where the triggers are, by resource.
         trouble: Lines of the journal that nobody expects.
     """
 
@@ -112,7 +112,7 @@ def _state(figures: Figures) -> Iterator[str]:
     apart = ", ".join(f"{name} {count}" for name, count in listened.items())
     stalled = ", ".join(f"{name} {us / 1e6:.1f} s" for name, us in figures.stalled_us.items())
     yield f"changes in force: {figures.changes:,}, in the journal: {figures.audited:,}"
-    yield f"the machine stalled: {stalled}"
+    yield f"stalled: {stalled}"
     yield f"pressure events: the daemon heard {heard.steady}, the listener {apart}"
     yield f"events of the policy's own triggers: {heard.policy}; evictions: {figures.evictions:,}"
 

@@ -25,7 +25,11 @@ def main() -> None:
     """Read and rest, in turns."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", help="made anew; on a disk")
-    path = parser.parse_args().file
+    parser.add_argument("--cgroup", required=True, help="folder of the cgroup to stall in")
+    arguments = parser.parse_args()
+    path = arguments.file
+    with open(f"{arguments.cgroup}/cgroup.procs", "w") as procs:
+        procs.write("0")
     with open(path, "wb") as file:
         file.writelines(os.urandom(_MIB) for _ in range(_FILE_MIB))
         os.fsync(file.fileno())

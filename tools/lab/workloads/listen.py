@@ -20,11 +20,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stall-us", type=int, required=True)
     parser.add_argument("--window-us", type=int, required=True)
-    parser.add_argument("resources", nargs="+", help="such as memory, io")
+    parser.add_argument("files", nargs="+", help="pressure files; told by their number")
     arguments = parser.parse_args()
     poll, counts = select.poll(), {}
-    for resource in arguments.resources:
-        fd = os.open(f"/proc/pressure/{resource}", os.O_RDWR | os.O_NONBLOCK)
+    for path in arguments.files:
+        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         os.write(fd, b"some %d %d\0" % (arguments.stall_us, arguments.window_us))
         poll.register(fd, select.POLLPRI)
         counts[fd] = 0
@@ -37,7 +37,7 @@ def main() -> None:
     while told not in (ready := dict(poll.poll())):
         for fd in ready:
             counts[fd] += 1
-    say("over", **dict(zip(arguments.resources, counts.values(), strict=True)))
+    say("over", **{str(number): count for number, count in enumerate(counts.values())})
 
 
 if __name__ == "__main__":
