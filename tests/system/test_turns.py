@@ -65,7 +65,10 @@ def test_a_turn_reads_all_generations_a_few_times_whatever_the_number_of_cgroups
     service: Service, cgroup: Cgroup, record_property: RecordProperty
 ) -> None:
     folder = cgroup.folder
-    service.guest.run(f"for i in $(seq {TREE}); do mkdir {folder}/many-$i; done")
+    service.guest.run(
+        f"echo +memory > {folder}/cgroup.subtree_control; "
+        f"for i in $(seq {TREE}); do mkdir {folder}/many-$i; done"
+    )
     service.start(SETTINGS)
     used = Cgroup(service.guest, "/memreact.slice").number("cpu.stat", "usage_usec")
     switched = sum(service.switches().values())
@@ -75,7 +78,7 @@ def test_a_turn_reads_all_generations_a_few_times_whatever_the_number_of_cgroups
     record_property("voluntary switches", sum(service.switches().values()) - switched)
     record_property("readings of lru_gen", len(surveys(trace)))
     service.stop()
-    service.guest.run(f"rmdir {folder}/many-*")
+    service.guest.run(f"rmdir {folder}/many-*; echo -memory > {folder}/cgroup.subtree_control")
     assert len(surveys(trace)[0].memcgs) >= TREE
     pauses = sum(one.verdict == "pause" for entry in trace for one in entry.decisions)
     assert len(surveys(trace)) <= 2 * (len(turns(trace)) + 1) + pauses
