@@ -37,7 +37,7 @@ from memreact.events import (
     Surveyed,
 )
 from memreact.gate import Gate
-from memreact.ground import break_ground, capabilities_read, switch_on, would_switch_on
+from memreact.ground import break_ground, capabilities_read, decides, switch_on, would_switch_on
 from memreact.hands import Hands
 from memreact.mailbox import Mailbox
 from memreact.policy.state import Step
@@ -195,11 +195,11 @@ class Daemon:
         if fresh.config.control != before.config.control:
             self._desk.settle(fresh.config.control)
         if works_otherwise:
-            self._rules_changed(fresh)
+            self._rules_changed(before, fresh)
 
-    def _rules_changed(self, fresh: Settings) -> None:
-        guest = self._read_capabilities()
-        self._reactor.handle(guest)
+    def _rules_changed(self, before: Settings, fresh: Settings) -> None:
+        if decides(before.rules) != decides(fresh.rules):
+            self._reactor.handle(self._read_capabilities())
         self._reactor.handle(RulesChanged(fresh.revision))
 
     def _begin(self) -> None:

@@ -22,7 +22,7 @@ from memreact.run_dir import RunDir
 from memreact.sources.inspection import Folios
 from memreact.telemetry.journal import Journal
 
-__all__ = ["break_ground", "capabilities_read", "switch_on", "would_switch_on"]
+__all__ = ["break_ground", "capabilities_read", "decides", "switch_on", "would_switch_on"]
 
 Evicts = Literal["mglru", "memory.reclaim", "nothing"]
 _ALL_PARTS = 0x7
@@ -68,10 +68,20 @@ def _idle_because(can: Capabilities, rules: Rules, evicts: Evicts, *, alone: boo
     return None
 
 
+def decides(rules: Rules) -> tuple[bool, bool, bool]:
+    """What of the rules the rungs depend on: where it is as it was, nobody need look again."""
+    return _works(rules), rules.reclaim_without_mglru, rules.beside_others
+
+
+def _works(rules: Rules) -> bool:
+    return any(not each.disabled for each in (rules.base, *(one.rules for one in rules.cgroups)))
+
+
 def would_switch_on(can: Capabilities, rules: Rules, *, alone: bool) -> bool:
     """Whether the multi-gen LRU is off, and is all that is missing to work."""
-    works = any(not each.disabled for each in (rules.base, *(one.rules for one in rules.cgroups)))
-    return works and can.mglru == "off" and not _idle_because(can, rules, "mglru", alone=alone)
+    return (
+        _works(rules) and can.mglru == "off" and not _idle_because(can, rules, "mglru", alone=alone)
+    )
 
 
 def switch_on(layout: Layout, run_dir: RunDir, journal: Journal) -> None:

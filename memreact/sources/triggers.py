@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from typing import NamedTuple
 
 from kernelio.errors import KernelioError, Refused
 from kernelio.layout import Layout
@@ -18,8 +19,19 @@ _RESOURCES = ("memory", "io")
 _OLDER_WINDOW_US = 500_000
 
 
+class _Armed(NamedTuple):
+    """What an fd is armed for; the window is the one that was asked for."""
+
+    file: str
+    trigger: Trigger
+
+
 class Triggers:
     """Arms on the loop, which takes microseconds; closes on a janitor, which waits for RCU.
+
+    Settings may change faster than that, and each change plans a turn anew. So what the janitor has
+    not come to yet is armed again as it is: what waits to be closed is never much more than what is
+    armed.
 
     Args:
         layout: Where the kernel shows its files.
@@ -29,7 +41,9 @@ class Triggers:
     def __init__(self, layout: Layout, waiting: TriggerSet) -> None:
         self._layout = layout
         self._waiting = waiting
-        self._armed: dict[str, list[int]] = {}
+        self._armed: dict[str, dict[int, _Armed]] = {}
+        self._leaving: dict[int, _Armed] = {}
+        self._lock = threading.Lock()  # of what is leaving; never held while an fd is closed
         self._closing: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._janitor = threading.Thread(
             target=self._close_all, name="memreact-janitor", daemon=True
@@ -48,12 +62,15 @@ class Triggers:
         """
         self.disarm(path)
         failed: list[KernelioError] = []
-        fds = self._armed.setdefault(path, [])
+        fds = self._armed.setdefault(path, {})
         for resource in _RESOURCES:
             for trigger in triggers:
+                wanted = _Armed(self._file(path, resource), trigger)
                 try:
-                    fd = self._arm(self._file(path, resource), trigger)
-                    fds.append(fd)
+                    fd = self._taken_back(wanted)
+                    if fd is None:
+                        fd = self._arm(wanted.file, trigger)
+                    fds[fd] = wanted
                     self._waiting.add(fd, path)
                 except KernelioError as error:
                     failed.append(error)
@@ -61,8 +78,10 @@ class Triggers:
 
     def disarm(self, path: str) -> None:
         """Stop waiting for a memcg's triggers, or the guest's, and have them closed."""
-        for fd in self._armed.pop(path, ()):
+        for fd, was in self._armed.pop(path, {}).items():
             self._waiting.discard(fd)
+            with self._lock:
+                self._leaving[fd] = was
             self._closing.put(fd)
 
     def close(self) -> None:
@@ -71,6 +90,15 @@ class Triggers:
             self.disarm(path)
         self._closing.put(None)
         self._janitor.join()
+
+    def _taken_back(self, wanted: _Armed) -> int | None:
+        """One that is leaving, if it is the same trigger on a file that is still the same."""
+        with self._lock:
+            fd = next((fd for fd, was in self._leaving.items() if was == wanted), None)
+            if fd is None or not _is_still(fd, wanted.file):
+                return None
+            del self._leaving[fd]
+        return fd
 
     def _arm(self, path: str, trigger: Trigger) -> int:
         try:
@@ -90,4 +118,15 @@ class Triggers:
 
     def _close_all(self) -> None:
         while (fd := self._closing.get()) is not None:
-            os.close(fd)
+            with self._lock:
+                leaves = self._leaving.pop(fd, None) is not None
+            if leaves:
+                os.close(fd)
+
+
+def _is_still(fd: int, path: str) -> bool:
+    """Whether a cgroup was not made again under the same path: its files are others then."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False

@@ -177,3 +177,38 @@ def test_arms_and_closes_the_kernels_own_triggers(waiting: TriggerSet) -> None:
     triggers.disarm("")
     triggers.close()
     assert open_fds() == before
+
+
+def test_what_waits_to_be_closed_is_armed_again_as_it_is(waiting: TriggerSet) -> None:
+    before = open_fds()
+    triggers = Triggers(Layout(), waiting)  # its janitor is busy: there is none yet
+    for _ in range(100):
+        assert triggers.arm("", (UNPRIVILEGED,)) == []
+    assert len(open_fds() - before) == 2
+    assert len(waiting._tokens) == 2
+    triggers.start()
+    triggers.close()
+    assert open_fds() == before
+
+
+def test_a_trigger_with_other_numbers_is_armed_anew(waiting: TriggerSet) -> None:
+    before = open_fds()
+    triggers = Triggers(Layout(), waiting)
+    triggers.arm("", (UNPRIVILEGED,))
+    triggers.arm("", (Trigger(60_000, 2_000_000),))
+    assert len(open_fds() - before) == 4
+    triggers.start()
+    triggers.close()
+    assert open_fds() == before
+
+
+def test_a_cgroup_that_was_made_again_is_not_waited_for_by_the_old_ones_trigger(
+    kernel: Kernel, guest: FakeGuest, waiting: TriggerSet
+) -> None:
+    guest.has_memcg("/a", memory_pressure="", io_pressure="")
+    triggers = Triggers(guest.layout, waiting)
+    triggers.arm("/a", (SLOW,))
+    triggers.arm("/a", (SLOW,))
+    assert len(kernel.armed) == 4  # an eventfd is no file of the cgroup
+    triggers.start()
+    triggers.close()
