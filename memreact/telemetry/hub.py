@@ -42,7 +42,7 @@ class Subscription:
         self.wants_decisions = decisions
         self.wants_status = status
         self.dropped = 0
-        """Items that were left out, so far, because nobody read them in time."""
+        """Decisions that were left out, so far, because nobody read them in time."""
 
     def __len__(self) -> int:
         """How many items wait."""
@@ -62,12 +62,16 @@ class Subscription:
         self._status = None
 
     def put(self, item: Item) -> bool:
-        """Let it wait, if it is wanted; returns whether another one had to go for it."""
+        """Let it wait, if it is wanted; returns whether a decision had to go for it.
+
+        A status that a newer one replaces is no loss: it would have said less.
+        """
         was_empty = not self
         if isinstance(item, Status):
             if not self.wants_status:
                 return False
-            full, self._status = self._status is not None, item
+            full = False
+            self._status = item
         else:
             if not self.wants_decisions:
                 return False
@@ -85,7 +89,7 @@ class Hub:
     def __init__(self) -> None:
         self._followers: tuple[Subscription, ...] = ()
         self.dropped = 0
-        """Items that any of them, also those who left, did not read in time."""
+        """Decisions that any of them, also those who left, did not read in time."""
 
     @property
     def subscribers(self) -> int:
