@@ -20,7 +20,7 @@ from memreact.settings import (
     Settings,
     SettingsError,
     entry_key,
-    load_file,
+    load_layer,
     read_layers,
     settle,
 )
@@ -57,7 +57,7 @@ def check(path: str | None, *, show_all: bool = False, root: str = "") -> tuple[
 
 
 def _alone(path: str) -> list[Layer]:
-    return [Layer(DEFAULT_ORIGIN, DEFAULTS), Layer(path, load_file(path))]
+    return [Layer(DEFAULT_ORIGIN, DEFAULTS), load_layer(path)]
 
 
 def _all_layers(root: str) -> list[Layer]:

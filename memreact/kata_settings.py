@@ -4,7 +4,8 @@
     its agent's file, outside of all tables     mem_agent_memcg_swap  mem_agent_enable
     the kernel command line                     agent.mem_agent_memcg_swap=  agent.mem_agent_enable=
 
-What else those files say is not ours, and is not looked at.
+What else those files say is not ours, and is not looked at. An option of the mem-agent's that we
+do not know may be of a newer Kata than we are: it is passed over with a warning.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ class KataSettings:
     Args:
         tables: Our tables, unchecked.
         written: Where each key stands in its own file.
+        warnings: What was passed over.
     """
 
     tables: dict[str, dict[str, object]] = field(default_factory=dict)
     written: dict[KeyPath, KeyPath] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def say(self, key: tuple[str, str], value: object, path: KeyPath) -> None:
         """Set one of our keys."""
@@ -79,7 +82,7 @@ def kata_settings(value: dict[str, object], origin: str, text: str) -> KataSetti
         text: The file's text, to tell the line.
 
     Raises:
-        SettingsError: A key of the mem-agent's that there is not, or no switch where one belongs.
+        SettingsError: No table or no switch where one belongs.
     """
     found = KataSettings()
     runtime = _at(value, _RUNTIME_TABLE[:2]) or {}
@@ -89,9 +92,11 @@ def kata_settings(value: dict[str, object], origin: str, text: str) -> KataSetti
     for path, name, each in _mem_agent_keys(value):
         if name == ENABLE:
             continue
-        if name not in KATA_KEYS:
-            raise unknown_key(path, _known_beside(path), origin, text)
-        found.say(KATA_KEYS[name], each, path)
+        if name in KATA_KEYS:
+            found.say(KATA_KEYS[name], each, path)
+        else:
+            unknown = unknown_key(path, _known_beside(path), origin, text)
+            found.warnings.append(f"{unknown}; it is passed over")
     for path, name, each in _mem_agent_keys(value):
         if name == ENABLE:
             if not isinstance(each, bool):

@@ -55,6 +55,7 @@ __all__ = [
     "keys_of_threshold",
     "load",
     "load_file",
+    "load_layer",
     "load_text",
     "merge",
     "read_layers",
@@ -140,7 +141,7 @@ def read_layers(explicit: str | None = None, *, root: str = "") -> list[Layer]:
         SettingsError: As for `load`.
     """
     boot = _boot(root)
-    files = _files_of(root, boot) if explicit is None else [Layer(explicit, load_file(explicit))]
+    files = _files_of(root, boot) if explicit is None else [load_layer(explicit)]
     booted = Layer(BOOT_ORIGIN, boot.config, warnings=boot.warnings)
     return [Layer(DEFAULT_ORIGIN, DEFAULTS), *files, booted]
 
@@ -292,7 +293,7 @@ def _files_of(root: str, boot: BootSettings) -> list[Layer]:
     for path in (*(root + file for file in FILES), *_drop_ins(root + DROP_INS)):
         data = _read(path)
         if data is not None:
-            layers.append(Layer(path, _load_bytes(data, path)))
+            layers.append(_layer_of(_decoded(data, path), path))
     return [*layers, *_kata_layers(root, boot)]
 
 
@@ -303,16 +304,28 @@ def _kata_files(root: str, boot: BootSettings) -> list[tuple[str, bool]]:
 
 
 def _kata_layers(root: str, boot: BootSettings) -> Iterator[Layer]:
-    """Read what Kata's files say of its mem-agent; what else they say is theirs."""
+    """Read what Kata's files say of its mem-agent; what else they say is theirs.
+
+    A file that a word of the kernel command line names is taken like the word: one that cannot be
+    used is passed over with a warning.
+    """
     for path, named in _kata_files(root, boot):
-        data = _read(path)
-        if data is not None:
-            value = _toml_of(text := _decoded(data, path), path)
-            found = kata_settings(value, path, text)
-            yield Layer(path, config_from(found.tables, path, text, found.written))
-        elif named:
-            warning = f"{BOOT_ORIGIN}: {AGENT_FILE_WORD} names {path}, which does not exist"
-            yield Layer(path, Config(), warnings=(warning,))
+        try:
+            yield from _kata_file(path, named=named)
+        except SettingsError as error:
+            if not named:
+                raise
+            yield Layer(path, Config(), warnings=(f"{BOOT_ORIGIN}: {AGENT_FILE_WORD}: {error}",))
+
+
+def _kata_file(path: str, *, named: bool) -> Iterator[Layer]:
+    data = _read(path)
+    if data is not None:
+        value = _toml_of(text := _decoded(data, path), path)
+        yield _of_kata(value, path, text)
+    elif named:
+        warning = f"{BOOT_ORIGIN}: {AGENT_FILE_WORD} names {path}, which does not exist"
+        yield Layer(path, Config(), warnings=(warning,))
 
 
 def _drop_ins(folder: str) -> list[str]:
@@ -327,7 +340,16 @@ def _drop_ins(folder: str) -> list[str]:
 
 
 def load_file(path: str) -> Config:
-    """Read one file as a layer.
+    """Read what one file says.
+
+    Raises:
+        SettingsError: As for `load_layer`.
+    """
+    return load_layer(path).config
+
+
+def load_layer(path: str) -> Layer:
+    """Read one file as a layer, in our form or in one of Kata's.
 
     Raises:
         SettingsError: It is absent, unreadable, not TOML, or says what it may not.
@@ -335,7 +357,7 @@ def load_file(path: str) -> Config:
     data = _read(path)
     if data is None:
         raise SettingsError(path, "there is no such file")
-    return _load_bytes(data, path)
+    return _layer_of(_decoded(data, path), path)
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -363,10 +385,6 @@ def _read(path: str) -> bytes | None:
     return data
 
 
-def _load_bytes(data: bytes, path: str) -> Config:
-    return load_text(_decoded(data, path), path)
-
-
 def _decoded(data: bytes, path: str) -> str:
     try:
         return data.decode()
@@ -382,16 +400,25 @@ def _decoded(data: bytes, path: str) -> str:
 
 
 def load_text(text: str, origin: str) -> Config:
-    """Read TOML as a layer: in our form, or in one of Kata's.
+    """Read what TOML says: in our form, or in one of Kata's.
 
     Raises:
         SettingsError: It is not TOML, or says what it may not.
     """
+    return _layer_of(text, origin).config
+
+
+def _layer_of(text: str, origin: str) -> Layer:
     value = _toml_of(text, origin)
-    if not is_kata(value):
-        return config_from(value, origin, text)
+    if is_kata(value):
+        return _of_kata(value, origin, text)
+    return Layer(origin, config_from(value, origin, text))
+
+
+def _of_kata(value: dict[str, object], origin: str, text: str) -> Layer:
     found = kata_settings(value, origin, text)
-    return config_from(found.tables, origin, text, found.written)
+    config = config_from(found.tables, origin, text, found.written)
+    return Layer(origin, config, warnings=tuple(found.warnings))
 
 
 def _toml_of(text: str, origin: str) -> dict[str, object]:

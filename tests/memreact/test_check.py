@@ -169,9 +169,16 @@ def test_a_file_in_katas_form_can_be_checked(tmp_path: Path, root: str) -> None:
         "memcg": {"disabled": True},
         "compact": {"disabled": True},
     }
-    code, text = check(write(tmp_path, "mem_agent_memcg_swapp = true\n"), root=root)
+    code, text = check(write(tmp_path, "mem_agent_memcg_swap = 1\n"), root=root)
     assert code == EXIT_BAD
-    assert "did you mean `mem_agent_memcg_swap`?" in text
+    assert "mem_agent_memcg_swap: found 1, expected true or false" in text
+
+
+def test_an_unknown_option_in_katas_form_is_shown_as_a_warning(tmp_path: Path, root: str) -> None:
+    code, text = check(write(tmp_path, "mem_agent_memcg_swapp = true\n"), root=root)
+    assert code == EXIT_GOOD
+    assert text.startswith("# warning: ")
+    assert "did you mean `mem_agent_memcg_swap`?; it is passed over" in text
 
 
 def test_a_corrupted_file_of_pushed_settings_is_told_and_left_alone(root: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,20 +101,6 @@ def test_a_yes_to_the_whole_says_no_more_than_the_rest_of_the_file(text: str) ->
     ("text", "message"),
     [
         (
-            "[agent.kata.mem_agent]\nmemcg_swapp = true",
-            (
-                'F:2: agent.kata.mem_agent: found the unknown key "memcg_swapp", '
-                "expected a known key: did you mean `memcg_swap`?"
-            ),
-        ),
-        (
-            "\nmem_agent_memcg_disabled = true",
-            (
-                'F:2: found the unknown key "mem_agent_memcg_disabled", '
-                "expected a known key: did you mean `mem_agent_memcg_disable`?"
-            ),
-        ),
-        (
             "[agent.kata.mem_agent]\n\nmemcg_swappiness_max = 300",
             (
                 "F:3: agent.kata.mem_agent.memcg_swappiness_max: found 300, "
@@ -155,6 +142,31 @@ def test_what_is_wrong_is_told_in_the_words_of_their_file(text: str, message: st
     with pytest.raises(SettingsError) as caught:
         load_text(text, "F")
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        (
+            "[agent.kata.mem_agent]\nmemcg_swapp = true",
+            (
+                'F:2: agent.kata.mem_agent: found the unknown key "memcg_swapp", '
+                "expected a known key: did you mean `memcg_swap`?; it is passed over"
+            ),
+        ),
+        (
+            "\nmem_agent_memcg_disabled = true",
+            (
+                'F:2: found the unknown key "mem_agent_memcg_disabled", '
+                "expected a known key: did you mean `mem_agent_memcg_disable`?; it is passed over"
+            ),
+        ),
+    ],
+)
+def test_an_unknown_option_of_theirs_is_a_warning_and_says_nothing(text: str, warning: str) -> None:
+    found = kata_settings(tomli.loads(text), "F", text)
+    assert found.warnings == [warning]
+    assert found.tables == {}
 
 
 def test_a_file_of_ours_is_not_taken_for_one_of_theirs() -> None:

@@ -103,8 +103,8 @@ def test_which_file_of_katas_disabled_us_is_told(tmp_path: Path) -> None:
 def test_a_kata_file_is_not_ours_but_for_the_mem_agents_part(tmp_path: Path) -> None:
     write(tmp_path, KATA_FILE, "[memcg]\nanything = 1\n[agent.other]\nmem_agent = 7\n")
     assert load(root=str(tmp_path)).config == DEFAULTS
-    write(tmp_path, KATA_FILE, "[agent.kata.mem_agent]\nmemcg_swapp = true\n")
-    with pytest.raises(SettingsError, match="did you mean `memcg_swap`"):
+    write(tmp_path, KATA_FILE, "[agent.kata.mem_agent]\nmemcg_swappiness_max = 201\n")
+    with pytest.raises(SettingsError, match="expected a whole number from 0 to 200"):
         load(root=str(tmp_path))
 
 
@@ -127,6 +127,27 @@ def test_bad_words_and_an_absent_agents_file_are_warnings_alone(tmp_path: Path) 
     assert absent.startswith("kernel command line: agent.config_file names ")
     assert absent.endswith("/absent.toml, which does not exist")
     assert word.startswith("kernel command line: memreact.memcg.swap: found")
+
+
+def test_options_of_a_newer_kata_are_passed_over_with_a_warning_each(tmp_path: Path) -> None:
+    table = "[agent.kata.mem_agent]\nmemcg_swap = true\nmemcg_newer = [1]\n"
+    runtime = write(tmp_path, KATA_FILE, table)
+    keys = "mem_agent_newest = 1\nmem_agent_memcg_period_secs = 7\n"
+    agent = write(tmp_path, "/etc/agent.toml", keys)
+    booted(tmp_path, "agent.config_file=/etc/agent.toml")
+    settings = load(root=str(tmp_path))
+    assert (settings.config.memcg.swap, settings.config.memcg.period_secs) == (True, 7)
+    first, second = settings.warnings
+    assert first.startswith(f'{runtime}:3: agent.kata.mem_agent: found the unknown key "memcg_new')
+    assert second.startswith(f'{agent}:1: found the unknown key "mem_agent_newest"')
+    assert second.endswith("; it is passed over")
+
+
+def test_an_explicit_file_and_a_drop_in_in_katas_form_warn_as_well(tmp_path: Path) -> None:
+    mine = write(tmp_path, f"{DROP_INS}/a.toml", "mem_agent_newer = 1\n")
+    for settings in (load(root=str(tmp_path)), load(mine, root=str(tmp_path))):
+        (warning,) = settings.warnings
+        assert warning.startswith(f'{mine}:1: found the unknown key "mem_agent_newer"')
 
 
 def test_a_command_line_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
@@ -158,6 +179,18 @@ def test_a_folder_that_is_called_a_drop_in_is_an_error(tmp_path: Path) -> None:
 def test_a_drop_in_folder_that_is_a_file_is_taken_as_absent(tmp_path: Path) -> None:
     write(tmp_path, DROP_INS, "")
     assert load(root=str(tmp_path)).config == DEFAULTS
+
+
+@pytest.mark.parametrize("word", ["/etc", "/" + "x" * 300, "/broken.toml", "/odd.toml"])
+def test_an_agents_file_that_cannot_be_used_is_a_bad_word(tmp_path: Path, word: str) -> None:
+    write(tmp_path, "etc/memreact/other", "")
+    write(tmp_path, "broken.toml", "[memcg\n")
+    write(tmp_path, "odd.toml", "mem_agent_memcg_period_secs = 'soon'\n")
+    booted(tmp_path, f"agent.config_file={word} memreact.memcg.swap=true")
+    settings = load(root=str(tmp_path))
+    assert settings.config.memcg.swap
+    (warning,) = settings.warnings
+    assert warning.startswith("kernel command line: agent.config_file: ")
 
 
 def test_an_explicit_file_takes_the_place_of_the_machines(tmp_path: Path) -> None:
