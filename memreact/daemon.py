@@ -416,6 +416,7 @@ def run(
         OSError: The trace cannot be opened.
     """
     run_dir = RunDir(root + RUN_DIR)
+    run_dir.take_lock()  # before the pushed settings are touched: they may be another one's
     served: list[Daemon] = []
     store = SettingsStore(
         lambda: read_layers(explicit, root=root),

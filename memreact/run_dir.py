@@ -47,6 +47,8 @@ class RunDir:
 
     def take_lock(self) -> bool:
         """Become the only memreact of this guest; False where another one is."""
+        if self.locked:
+            return True
         try:
             # Others may pass to the sockets in it; its files are ours alone.
             os.makedirs(self.path, mode=0o711, exist_ok=True)
@@ -125,8 +127,8 @@ class RunDir:
 
     @property
     def pushed(self) -> PushedFile:
-        """The file of the settings that were pushed."""
-        return PushedFile(self._file(_PUSHED))
+        """The file of the settings that were pushed; another memreact's is not ours to write."""
+        return PushedFile(self._file(_PUSHED), ours=self.locked)
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -155,10 +157,12 @@ class PushedFile:
 
     Args:
         path: Of the file; only its owner can read it.
+        ours: Whether it may be written.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, ours: bool = True) -> None:
         self.path = path
+        self._ours = ours
 
     def read(self) -> bytes | None:
         """Read it whole, None where nothing was pushed yet.
@@ -179,8 +183,10 @@ class PushedFile:
         """Put new content in place: a crash leaves the old one or the new, never half of one.
 
         Raises:
-            OSError: There is no room, or no such directory.
+            OSError: There is no room, or no such directory, or it is another memreact's.
         """
+        if not self._ours:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), self.path)
         fresh = self.path + ".new"
         try:
             fd = _made(fresh)
@@ -195,6 +201,8 @@ class PushedFile:
     def set_aside(self) -> str:
         """Take a file that cannot be used out of the way; returns where it lies now."""
         aside = self.path + ".bad"
+        if not self._ours:
+            return self.path
         with suppress(OSError):
             os.replace(self.path, aside)
         return aside

@@ -90,7 +90,10 @@ class Pushed:
         return replace(self, config=config, by=_without(self.by, *keys_of_entry(place)))
 
     def _without_entry_key(self, place: Place, key: str) -> Pushed:
-        (before,) = (entry for entry in self.config.memcg.cgroup if entry.place == place)
+        entries = (entry for entry in self.config.memcg.cgroup if entry.place == place)
+        before = next(entries, None)
+        if before is None:  # a rule that was deleted, and of which nothing was pushed since
+            return self
         entry = with_keys(before, **{key.rpartition(".")[2]: None})
         if entry == CgroupEntry(path=entry.path, numa=entry.numa):
             return self._forgetting(place)

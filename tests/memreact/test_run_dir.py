@@ -170,6 +170,18 @@ def pushed(run_dir: RunDir) -> PushedFile:
     return run_dir.pushed
 
 
+def test_a_second_memreact_reads_what_was_pushed_and_never_writes_it(run_dir: RunDir) -> None:
+    run_dir.take_lock()
+    run_dir.pushed.write(b"first")
+    second = RunDir(run_dir.path)
+    assert not second.take_lock()
+    assert second.pushed.read() == b"first"
+    with pytest.raises(OSError, match="Read-only"):
+        second.pushed.write(b"second")
+    assert second.pushed.set_aside() == second.pushed.path
+    assert run_dir.pushed.read() == b"first"
+
+
 def test_what_was_pushed_is_read_back_whole(pushed: PushedFile) -> None:
     assert pushed.read() is None
     for data in (b"one", b"", b"\0\xff" * 1000, b"x" * PUSHED_BYTES_MAX):

@@ -266,6 +266,15 @@ def test_a_pushed_rule_that_is_deleted_hides_no_later_one_of_a_file(machine: Mac
     assert entry_of(machine.store, "/a") == CgroupEntry(path="/a", period_secs=9, swap=True)
 
 
+def test_a_key_of_a_deleted_rule_can_be_dropped_and_nothing_happens(machine: Machine) -> None:
+    store = machine.store
+    store.delete_rule("/init.scope", by="host")
+    key = "memcg.cgroup[/init.scope].disabled"
+    assert store.drop([key], by="host", dry_run=True).changed == ()
+    assert store.drop([key], by="host").changed == ()
+    assert not any(entry.path == "/init.scope" for entry in store.settings.config.memcg.cgroup)
+
+
 def test_a_built_in_rule_can_be_deleted(machine: Machine) -> None:
     rules = machine.store.settings.rules
     assert rules_for(rules, "/init.scope", 0).disabled
