@@ -19,7 +19,7 @@ CODE := memreact kernelio schemas tools tests packaging
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 .PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
-	demo latency clean
+	demo latency storm clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ demo: .venv/.complete deb ## a real guest gives memory back while redis keeps it
 latency: .venv/.complete deb ## how long from a stall to the stop, in a real guest
 	$(LAB) setup
 	$(LAB) latency
+
+storm: .venv/.complete ## thousands of settings updates a second at the real daemon, under real pressure
+	$(LAB) storm
 
 clean: ## remove what was built; .venv and the lab's images stay
 	rm -rf build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
