@@ -193,19 +193,23 @@ def _choosing(layers: Sequence[Layer]) -> Iterator[Layer]:
     """The same layers; one that sets a key of the rule "threshold" chooses that rule by it.
 
     No setting is taken without effect, whatever a file was written for. One that names the rule
-    itself has chosen.
+    itself has chosen. The rule leaves with the key that chose it, and is of the same origin.
     """
     before = DEFAULTS.compact
     for layer in layers:
         said = layer.config
-        if said.compact_policy.rule is None and keys_of_threshold(said.compact, before):
-            said = replace(said, compact_policy=CompactPolicy(rule="threshold"))
+        keys = keys_of_threshold(said.compact, before)
         before = overlay(Config(compact=before), Config(compact=said.compact)).compact
-        yield layer if said is layer.config else _with_config(layer, said)
+        if keys and said.compact_policy.rule is None:
+            yield _with_threshold(layer, f"compact.{keys[0]}")
+        else:
+            yield layer
 
 
-def _with_config(layer: Layer, config: Config) -> Layer:
-    return Layer(layer.origin, config, layer.deleted, layer.origins, layer.warnings)
+def _with_threshold(layer: Layer, key: str) -> Layer:
+    config = replace(layer.config, compact_policy=CompactPolicy(rule="threshold"))
+    origins = {**layer.origins, "compact_policy.rule": layer.origins.get(key, layer.origin)}
+    return Layer(layer.origin, config, layer.deleted, origins, layer.warnings)
 
 
 def merge(layers: Sequence[Layer]) -> Config:

@@ -8,8 +8,8 @@ is answered. Whatever is refused is refused before the first of these.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import msgspec
 from msgspec.structs import replace as with_keys
@@ -34,7 +34,6 @@ from memreact.settings_errors import known_key
 from memreact_schemas.config import (
     ENTRIES_MAX,
     CgroupEntry,
-    CompactPolicy,
     Config,
     Memcg,
     normal_path,
@@ -163,10 +162,9 @@ class SettingsStore:
             RevisionConflict: Another revision is in force.
         """
         self._expect(expected_revision)
-        chosen, notes = _with_its_rule(_checked(patch, by), self.settings.config)
-        fresh = self._pushed.with_patch(chosen, by)
-        change = self._put_in_force(self._below, fresh, dry_run=dry_run)
-        return replace(change, notes=(*notes, *change.notes))
+        patch = _checked(patch, by)
+        fresh = _free_to_choose(self._pushed, patch, self.settings.config).with_patch(patch, by)
+        return self._put_in_force(self._below, fresh, dry_run=dry_run)
 
     def add_rule(
         self,
@@ -287,7 +285,10 @@ class SettingsStore:
         after = settings_of(whole, revision)
         changed = _differences(before, after)
         in_vain = tuple(without_effect(config))
-        notes = tuple(note for note in in_vain if note not in self._in_vain)
+        notes = (
+            *_rule_chosen(before.config, after.config, below.config, pushed.config),
+            *(note for note in in_vain if note not in self._in_vain),
+        )
         if dry_run:
             return Change(before.revision, changed, notes)
         if changed or pushed != self._pushed:
@@ -332,13 +333,22 @@ def _checked(patch: Config, by: str) -> Config:
     return config_from(msgspec.to_builtins(patch), by)
 
 
-def _with_its_rule(patch: Config, before: Config) -> tuple[Config, tuple[str, ...]]:
-    """Choose the rule that a key is of, so that none is pushed in vain; tell the caller."""
+def _free_to_choose(pushed: Pushed, patch: Config, before: Config) -> Pushed:
+    """Forget a rule of compaction that was pushed, where the patch sets keys of the other one.
+
+    The layer then chooses by its keys, so that none is pushed in vain, for as long as it has them.
+    """
     keys = keys_of_threshold(patch.compact, before.compact)
-    if not keys or patch.compact_policy.rule or before.compact_policy.rule == "threshold":
-        return patch, ()
-    note = f'compact_policy.rule = "threshold" is chosen by compact.{" and compact.".join(keys)}'
-    return with_keys(patch, compact_policy=CompactPolicy(rule="threshold")), (note,)
+    by_gain = before.compact_policy.rule == "gain"
+    return pushed.without_key("compact_policy.rule") if keys and by_gain else pushed
+
+
+def _rule_chosen(before: Config, after: Config, below: Config, pushed: Config) -> Iterator[str]:
+    """Tell that keys that were pushed have chosen the rule that they are of."""
+    keys = keys_of_threshold(pushed.compact, below.compact)
+    rule = after.compact_policy.rule
+    if keys and pushed.compact_policy.rule is None and rule != before.compact_policy.rule:
+        yield f'compact_policy.rule = "{rule}" is chosen by compact.{" and compact.".join(keys)}'
 
 
 def _checked_entry(entry: CgroupEntry, by: str) -> CgroupEntry:

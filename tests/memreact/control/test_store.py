@@ -20,7 +20,7 @@ from memreact.control.store import (
 )
 from memreact.rules import rules_for
 from memreact.run_dir import PUSHED_BYTES_MAX, PushedFile
-from memreact.settings import FILES, Layer, Settings, SettingsError, read_layers
+from memreact.settings import DEFAULT_ORIGIN, FILES, Layer, Settings, SettingsError, read_layers
 from memreact_schemas.config import (
     DEFAULTS,
     ENTRIES_MAX,
@@ -523,3 +523,45 @@ def test_a_pushed_rule_gives_way_to_a_later_key_of_the_other(machine: Machine) -
     assert rule() == "threshold"
     machine.store.drop(["compact", "compact_policy"], by="host")
     assert rule() == "gain"
+
+
+def test_the_rule_that_a_key_chose_leaves_with_the_key(machine: Machine) -> None:
+    store, key = machine.store, "compact_policy.rule"
+    store.patch(Config(compact=Compact(compact_force_times=5)), by="host")
+    assert machine.restarted().settings.config.compact_policy.rule == "threshold"
+    assert machine.store.settings.origins[key] == "pushed by host"
+    change = machine.store.drop(["compact.compact_force_times"], by="root")
+    assert {each.key: each.after for each in change.changed} == {
+        "compact.compact_force_times": DEFAULTS.compact.compact_force_times,
+        key: "gain",
+    }
+    assert machine.store.settings.origins[key] == DEFAULT_ORIGIN
+    assert change.notes == ()
+
+
+def test_the_rule_is_of_whoever_pushed_the_key_that_chose_it(machine: Machine) -> None:
+    machine.store.patch(Config(memcg=Memcg(swap=True)), by="host")
+    machine.store.patch(Config(compact=Compact(compact_threshold=9)), by="root")
+    assert machine.store.settings.origins["compact_policy.rule"] == "pushed by root"
+
+
+def test_a_key_set_back_by_hand_lets_the_rule_go_as_well(machine: Machine) -> None:
+    machine.store.patch(Config(compact=Compact(compact_threshold=2048)), by="host")
+    change = machine.store.patch(Config(compact=Compact(compact_threshold=1024)), by="host")
+    assert machine.store.settings.config.compact_policy.rule == "gain"
+    assert change.notes == ()
+
+
+def test_a_rule_that_was_pushed_stays_when_a_key_of_it_leaves(machine: Machine) -> None:
+    threshold = CompactPolicy(rule="threshold")
+    machine.store.patch(Config(compact_policy=threshold), by="host")
+    machine.store.patch(Config(compact=Compact(compact_threshold=2048)), by="host")
+    machine.store.drop(["compact.compact_threshold"], by="host")
+    assert machine.store.settings.config.compact_policy.rule == "threshold"
+
+
+def test_a_dry_run_tells_the_rule_that_a_key_would_choose(machine: Machine) -> None:
+    patch = Config(compact=Compact(compact_force_times=5))
+    (note,) = machine.store.patch(patch, by="host", dry_run=True).notes
+    assert note == 'compact_policy.rule = "threshold" is chosen by compact.compact_force_times'
+    assert machine.store.settings.config == DEFAULTS
