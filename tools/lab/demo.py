@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ _FIGURES = """\
 awk '{ print "orig", $1; print "zram", $3 }' /sys/block/zram0/mm_stat
 """
 
+_QUIET_LOAD = 1.0
+
 
 def demo(package: Path, svg: Path) -> int:
     """Run it, print its table, write the plot; 0 if it shows what it should.
@@ -92,6 +95,12 @@ def _say_what_will_happen(package: Path, svg: Path) -> None:
         f"demo: installs {package} in the guest only; writes {svg}",
         flush=True,
     )
+    if (load := os.getloadavg()[0]) > _QUIET_LOAD:
+        print(
+            f"demo: the load of this host is {load:.1f}: an emulated guest shares its processors, "
+            "and redis will be slow for that alone",
+            flush=True,
+        )
 
 
 def _verdict(found: Sequence[str]) -> int:
