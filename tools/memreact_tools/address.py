@@ -143,8 +143,8 @@ def connect(address: Address, *, timeout_s: float, tries: int = _TRIES) -> socke
         tries: How often a monitor is asked at most; a guest that boots is not there at first.
 
     Returns:
-        A stream socket, the caller's to close, with `timeout_s` as its time-out. No byte of what
-        the guest says has been read.
+        A stream socket, the caller's to close; its time-out is what is left of `timeout_s`. No byte
+        of what the guest says has been read.
 
     Raises:
         CouldNotConnect: Nobody listens there, or nobody answered in time.
@@ -154,7 +154,7 @@ def connect(address: Address, *, timeout_s: float, tries: int = _TRIES) -> socke
         stream = _connect_hybrid(address, address.hybrid_port, deadline, tries)
     else:
         stream = _connect_once(address, deadline)
-    stream.settimeout(timeout_s)
+    stream.settimeout(max(deadline - time.monotonic(), _RETRY_SECONDS))
     return stream
 
 

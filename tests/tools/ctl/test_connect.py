@@ -5,8 +5,10 @@ import json
 import os
 import shlex
 import socket
+import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -343,3 +345,22 @@ def test_whoever_stops_reading_is_not_told_of_a_broken_pipe(tmp_path: Path) -> N
         )
     os.close(write_end)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_an_agent_that_trickles_is_not_waited_for_longer_than_a_call_may_take() -> None:
+    ours, theirs = socket.socketpair()
+    over = threading.Event()
+
+    def trickle() -> None:
+        theirs.sendall(struct.pack(">IIBB", 1 << 20, 1, 2, 0))
+        while not over.wait(0.02):
+            theirs.sendall(b" ")
+
+    with ours, theirs:
+        ours.settimeout(0.2)
+        talking = threading.Thread(target=trickle, daemon=True)
+        talking.start()
+        with pytest.raises(TimeoutError):
+            Client(ours).call("grpc.Health", "Check", b"")
+        over.set()
+        talking.join(20)

@@ -401,6 +401,27 @@ def test_a_silent_guest_is_not_waited_for_longer_than_asked(
     assert "no answer in time" in capsys.readouterr().err
 
 
+def test_a_guest_that_trickles_is_not_waited_for_longer_than_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = threading.Event()
+
+    def trickle(stream: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while not over.wait(0.02):
+                stream.sendall(b" ")
+
+    with serving(tmp_path / "s", trickle):
+        words = ["status", "--address", f"unix:{tmp_path}/s", "--timeout", "200ms"]
+        asking = threading.Thread(target=lambda: codes.append(main(words)), daemon=True)
+        codes: list[int] = []
+        asking.start()
+        asking.join(20)
+        over.set()
+    assert codes == [1]
+    assert "no answer in time" in capsys.readouterr().err
+
+
 @pytest.fixture
 def guests(tmp_path: Path) -> Iterator[Callable[[dict[str, VarlinkDouble]], list[str]]]:
     """Start daemons by their names; returns their addresses."""

@@ -182,7 +182,6 @@ def watch(verb: Verb, asked: argparse.Namespace, address: Address, *, timeout_s:
     method, parameters = f"{INTERFACE}.{verb.method}", verb.parameters(asked)
     try:
         with connect(address, timeout_s=timeout_s) as stream:
-            stream.settimeout(None)
             for raw in stream_of(stream, method, parameters):
                 text = as_json(bytes(raw)) if asked.json else _in_words(verb, bytes(raw), asked)
                 print(text, flush=True)

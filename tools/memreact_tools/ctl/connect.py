@@ -148,6 +148,7 @@ class _Guest:
         patience_s = _PATIENCE_S if self._timeout_s is None else self._timeout_s
         stream = connect(self._address, timeout_s=patience_s)
         self._streams.append(stream)
+        stream.settimeout(patience_s)  # of each call
         nanoseconds = 0 if self._timeout_s is None else int(self._timeout_s * 1e9)
         return Client(stream, timeout_ns=nanoseconds, metadata=self._metadata)
 

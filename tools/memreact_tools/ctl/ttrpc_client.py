@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from memreact_schemas.agent import REQUEST, RESPONSE, KeyValue, Request
 from memreact_schemas.protobuf import ProtobufError, decode, encode
+from memreact_tools.deadline import Deadline
 
 __all__ = ["BrokenConnection", "CallFailed", "Client"]
 
@@ -61,7 +62,8 @@ class Client:
     """One connection; calls are made one after the other.
 
     Args:
-        stream: Connected; stays the caller's to close.
+        stream: Connected; stays the caller's to close. Its time-out is what each call may take,
+            however small the pieces in which the answer comes.
         timeout_ns: Nanoseconds that the service is told it has for a call; 0 means for ever.
         metadata: Sent with every call.
     """
@@ -72,6 +74,7 @@ class Client:
         self._stream = stream
         self._timeout_ns = timeout_ns
         self._metadata = metadata
+        self._patience_s = stream.gettimeout()
         self._next = 1  # a client's streams are odd
 
     def call(self, service: str, method: str, payload: bytes) -> bytes:
@@ -91,29 +94,31 @@ class Client:
             metadata=self._metadata,
         )
         data = encode(REQUEST, request)
+        deadline = Deadline(self._patience_s)
+        self._stream.settimeout(self._patience_s)
         try:
             self._stream.sendall(_HEADER.pack(len(data), number, _REQUEST, 0) + data)
         except BrokenPipeError as error:  # which means our own output, higher up
             raise BrokenConnection("the connection ended before the call was sent") from error
-        return _payload_of(self._answer_to(number))
+        return _payload_of(self._answer_to(number, deadline))
 
-    def _answer_to(self, number: int) -> bytes:
+    def _answer_to(self, number: int, deadline: Deadline) -> bytes:
         """Read frames until the answer of a stream; what belongs to others is passed over."""
         while True:
-            frame = self._frame()
+            frame = self._frame(deadline)
             if (frame.stream, frame.kind) == (number, _RESPONSE):
                 return frame.payload
 
-    def _frame(self) -> _Frame:
-        size, number, kind, _flags = _HEADER.unpack(self._exactly(_HEADER.size))
+    def _frame(self, deadline: Deadline) -> _Frame:
+        size, number, kind, _flags = _HEADER.unpack(self._exactly(_HEADER.size, deadline))
         if size > _PAYLOAD_BYTES_MAX:
             raise BrokenConnection(f"an answer of {size} bytes: that is no ttRPC")
-        return _Frame(number, kind, self._exactly(size))
+        return _Frame(number, kind, self._exactly(size, deadline))
 
-    def _exactly(self, size: int) -> bytes:
+    def _exactly(self, size: int, deadline: Deadline) -> bytes:
         data = bytearray()
         while len(data) < size:
-            chunk = self._stream.recv(size - len(data))
+            chunk = deadline.receive(self._stream, size - len(data))
             if not chunk:
                 raise BrokenConnection("the connection ended before the answer did")
             data += chunk

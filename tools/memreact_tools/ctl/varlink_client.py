@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import asdict
 
 from memreact_schemas.varlink import Reply
+from memreact_tools.deadline import Deadline
 
 __all__ = ["BrokenConnection", "Refused", "call", "stream_of"]
 
@@ -47,13 +48,16 @@ class _Call(Struct, omit_defaults=True):
 def call(stream: socket.socket, method: str, parameters: Struct | None = None) -> Raw:
     """Call a method and return the parameters of its one answer, as they came.
 
+    The stream's time-out is for all of it, not for each piece that arrives.
+
     Raises:
         Refused: The service said no.
         BrokenConnection: There was no answer that can be read.
         OSError: The connection broke, or the time-out of the stream passed.
     """
+    deadline = Deadline(stream.gettimeout())
     _send(stream, _Call(method, _said(parameters)))
-    return _checked(next(_replies(stream)))
+    return _checked(next(_replies(stream, deadline)))
 
 
 def stream_of(
@@ -61,13 +65,15 @@ def stream_of(
 ) -> Iterator[Raw]:
     """Call a method with `more` and yield the parameters of each answer, as they came.
 
+    Nothing limits the time: a stream may be silent for ever.
+
     Raises:
         Refused: The service said no.
         BrokenConnection: An answer cannot be read, or the answers ended without the last one.
-        OSError: The connection broke, or the time-out of the stream passed.
+        OSError: The connection broke.
     """
     _send(stream, _Call(method, _said(parameters), more=True))
-    for reply in _replies(stream):
+    for reply in _replies(stream, Deadline(None)):
         yield _checked(reply)
         if not reply.continues:
             return
@@ -87,7 +93,7 @@ def _send(stream: socket.socket, request: _Call) -> None:
         raise BrokenConnection("the connection ended before the call was sent") from error
 
 
-def _replies(stream: socket.socket) -> Iterator[Reply]:
+def _replies(stream: socket.socket, deadline: Deadline) -> Iterator[Reply]:
     """Yield answers until the connection ends, which is always too early."""
     held = bytearray()
     looked_through = 0
@@ -99,7 +105,7 @@ def _replies(stream: socket.socket) -> Iterator[Reply]:
             looked_through = 0
             continue
         looked_through = len(held)
-        chunk = stream.recv(_CHUNK)
+        chunk = deadline.receive(stream, _CHUNK)
         if not chunk:
             raise BrokenConnection("the connection ended before the answer did")
         held += chunk
