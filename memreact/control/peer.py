@@ -23,11 +23,13 @@ class Peer:
         name: As the journal and the origins of settings show it.
         may_read: Call what only asks.
         may_write: Call what changes something.
+        over_vsock: Whether AF_VSOCK is the way by which they call.
     """
 
     name: str
     may_read: bool
     may_write: bool
+    over_vsock: bool = False
 
     @property
     def refused(self) -> bool:
@@ -57,6 +59,6 @@ def peer_over_vsock(cid: int, *, own_cid: int | None, allow_guest: bool) -> Peer
         allow_guest: Take calls of this guest's own processes too.
     """
     if cid == CID_HOST:
-        return Peer("host", may_read=True, may_write=True)
+        return Peer("host", may_read=True, may_write=True, over_vsock=True)
     allowed = allow_guest and cid in {CID_LOCAL, own_cid}
-    return Peer(f"cid {cid}", may_read=allowed, may_write=allowed)
+    return Peer(f"cid {cid}", may_read=allowed, may_write=allowed, over_vsock=True)

@@ -129,9 +129,9 @@ class MemreactService:
 
     def _patch_settings(self, call: control.PatchSettings, peer: Peer) -> control.Changed:
         patch = _config_of(call.patch, peer)
-        return self._changed(
-            "PatchSettings", call, peer, self._store.patch(patch, **_how(call, peer))
-        )
+        how = _how(call, peer)
+        change = self._store.patch(patch, **how, over_vsock=peer.over_vsock)
+        return self._changed("PatchSettings", call, peer, change)
 
     def _add_rule(self, call: control.AddRule, peer: Peer) -> control.Changed:
         entry = _entry_of(call.rule, peer)
@@ -146,7 +146,8 @@ class MemreactService:
         return self._changed("DeleteRule", call, peer, change)
 
     def _drop_pushed(self, call: control.DropPushed, peer: Peer) -> control.Changed:
-        change = self._store.drop(call.keys or (), **_how(call, peer))
+        how = _how(call, peer)
+        change = self._store.drop(call.keys or (), **how, over_vsock=peer.over_vsock)
         return self._changed("DropPushed", call, peer, change)
 
     def _set_log_level(self, call: control.SetLogLevel, peer: Peer) -> control.Changed:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace as with_keys
 
 from memreact.control.pushed import PUSHED_ORIGIN, Pushed, decode, encode
+from memreact.control.ways import check_ways, ways_moved
 from memreact.effect import without_effect
 from memreact.run_dir import PUSHED_BYTES_MAX, PushedFile
 from memreact.settings import (
@@ -148,6 +149,7 @@ class SettingsStore:
         by: str,
         expected_revision: int | None = None,
         dry_run: bool = False,
+        over_vsock: bool = False,
     ) -> Change:
         """Set the keys that `patch` says, entries of cgroups too; all or none.
 
@@ -156,14 +158,17 @@ class SettingsStore:
             by: The peer who asks.
             expected_revision: Refuse if another one is in force.
             dry_run: Tell what would change, and change nothing.
+            over_vsock: Whether AF_VSOCK is the way by which it is asked.
 
         Raises:
-            SettingsError: A value is out of its range, or the whole is too large.
+            SettingsError: A value is out of its range, or the whole is too large; it would close
+                the way by which it is asked, or have two services listen on one port.
             RevisionConflict: Another revision is in force.
         """
         self._expect(expected_revision)
         patch = _checked(patch, by)
         fresh = _free_to_choose(self._pushed, patch, self.settings.config).with_patch(patch, by)
+        self._check_ways(fresh, by, over_vsock=over_vsock)
         return self._put_in_force(self._below, fresh, dry_run=dry_run)
 
     def add_rule(
@@ -239,6 +244,7 @@ class SettingsStore:
         by: str,
         expected_revision: int | None = None,
         dry_run: bool = False,
+        over_vsock: bool = False,
     ) -> Change:
         """Forget what was pushed, so that files show again.
 
@@ -247,15 +253,18 @@ class SettingsStore:
             by: The peer who asks.
             expected_revision: As for `patch`.
             dry_run: As for `patch`.
+            over_vsock: As for `patch`.
 
         Raises:
-            SettingsError: There is no such key.
+            SettingsError: There is no such key, or the ways in that show again are refused as for
+                `patch`.
             RevisionConflict: As for `patch`.
         """
         self._expect(expected_revision)
         fresh = self._pushed if keys else Pushed()
         for key in keys:
             fresh = fresh.without_key(known_key(key, by))
+        self._check_ways(fresh, by, over_vsock=over_vsock)
         return self._put_in_force(self._below, fresh, dry_run=dry_run)
 
     def reload(self) -> Change:
@@ -277,6 +286,15 @@ class SettingsStore:
         layers = self._read_files()
         return flatten([*layers, Layer("", Config(), warnings=self._warnings)])
 
+    def _check_ways(self, pushed: Pushed, by: str, *, over_vsock: bool) -> None:
+        check_ways(
+            self.settings.config.control,
+            self._below.config.control,
+            pushed.config.control,
+            origin=f"{PUSHED_ORIGIN} by {by}",
+            over_vsock=over_vsock,
+        )
+
     def _put_in_force(self, below: Layer, pushed: Pushed, *, dry_run: bool) -> Change:
         before = self.settings
         whole = flatten([below, pushed.layer])
@@ -286,6 +304,7 @@ class SettingsStore:
         changed = _differences(before, after)
         in_vain = tuple(without_effect(config))
         notes = (
+            *ways_moved(before.config.control, config.control),
             *_rule_chosen(before.config, after.config, below.config, pushed.config),
             *(note for note in in_vain if note not in self._in_vain),
         )

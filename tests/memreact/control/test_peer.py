@@ -35,7 +35,7 @@ def test_without_a_group_only_root_may_anything() -> None:
 
 def test_the_host_may_all() -> None:
     assert peer_over_vsock(2, own_cid=3, allow_guest=False) == Peer(
-        "host", may_read=True, may_write=True
+        "host", may_read=True, may_write=True, over_vsock=True
     )
 
 

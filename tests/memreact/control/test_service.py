@@ -25,13 +25,14 @@ from memreact.settings import DEFAULT_ORIGIN, Layer, Settings, SettingsError, lo
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact_schemas import doctor
-from memreact_schemas.config import DEFAULTS, U64_MAX, Config
+from memreact_schemas.config import DEFAULTS, U64_MAX, Config, Control
 from memreact_schemas.control import METHODS, tables_from_wire
 from memreact_schemas.status import CgroupStatus, Counters, DecisionRow, NextEviction, Status
 from tests.conftest import LOOPS
 from tests.memreact.control.wire import Client, call, serve, settled
 
 HOST = Peer("host", may_read=True, may_write=True)
+HOST_OVER_VSOCK = Peer("host", may_read=True, may_write=True, over_vsock=True)
 READER = Peer("uid 1000", may_read=True, may_write=False)
 IO = "io.memreact"
 FILE = "/etc/memreact/memreact.toml"
@@ -307,6 +308,21 @@ async def test_what_was_pushed_is_dropped(daemon: Daemon) -> None:
         assert daemon.store.settings.config.memcg.period_secs == 60
         await client.ask(f"{IO}.DropPushed")
     assert daemon.store.settings.config == DEFAULTS
+
+
+@pytest.mark.asyncio
+async def test_who_asks_over_vsock_does_not_close_it(daemon: Daemon) -> None:
+    closed = {"control": {"vsock": False}}
+    async with daemon.serve(HOST_OVER_VSOCK) as client:
+        error, told = await client.fail(f"{IO}.PatchSettings", patch=closed)
+        assert (error, told["key"]) == (f"{IO}.SettingsRefused", "control.vsock")
+        daemon.text = "[control]\nvsock = false\n"
+        daemon.store.patch(Config(control=Control(vsock=True)), by="root")
+        daemon.store.reload()
+        assert (await client.fail(f"{IO}.DropPushed"))[0] == f"{IO}.SettingsRefused"
+    async with daemon.serve() as client:
+        await client.ask(f"{IO}.DropPushed")
+    assert daemon.store.settings.config.control.vsock is False
 
 
 @pytest.mark.asyncio
