@@ -364,3 +364,50 @@ def test_an_agent_that_trickles_is_not_waited_for_longer_than_a_call_may_take() 
             Client(ours).call("grpc.Health", "Check", b"")
         over.set()
         talking.join(20)
+
+
+def test_several_guests_are_a_line_each_for_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "addresses").write_text(f"unix:{tmp_path}/s # first\nunix:{tmp_path}/none\n")
+    words = ["connect", "--json", "--address-file", f"{tmp_path}/addresses", "--cmd", "Check"]
+    with serving(tmp_path / "s", AgentDouble()):
+        assert main(words) == 1
+    by_address = {
+        each["address"]: each for each in map(json.loads, capsys.readouterr().out.splitlines())
+    }
+    assert len(by_address[f"unix:{tmp_path}/s"]["answer"]) == 1
+    assert by_address[f"unix:{tmp_path}/none"]["error"]["code"] == "unreachable"
+
+
+def test_a_code_of_an_agent_is_told_to_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "addresses").write_text(f"unix:{tmp_path}/s\n")
+    words = ["--json", "--address-file", f"{tmp_path}/addresses"]
+    double = AgentDouble(refuse={"MemAgentMemcgSet": Status(code=3, message="no")})
+    with serving(tmp_path / "s", double):
+        assert main([*words, "connect", "--cmd", "MemAgentMemcgSet"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("option", [["--address", "unix:/b"], ["--hybrid-port", "7"]])
+def test_options_that_are_not_for_connect_are_refused(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["connect", "--server-address", "unix:/a", "--cmd", "Check"]
+    assert main([*option, *words]) == 2
+    assert f"not {option[0]}" in capsys.readouterr().err
+
+
+def test_the_time_limit_may_stand_before_connect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def silent(stream: socket.socket) -> None:
+        while stream.recv(1000):
+            pass
+
+    words = ["connect", "--server-address", f"unix:{tmp_path}/s", "--cmd", "Check"]
+    with serving(tmp_path / "s", silent):
+        assert main(["--timeout", "50ms", *words]) == 1
+    assert "no answer in time" in capsys.readouterr().err

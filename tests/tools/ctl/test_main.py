@@ -447,7 +447,8 @@ def test_one_push_goes_to_many_and_partial_failure_is_shown(
     gone = f"unix:{tmp_path}/none"
     flags = [part for each in (a, b, gone) for part in ("--address", each)]
     assert main(["set", "memcg.swap=true", *flags]) == 1
-    said = capsys.readouterr().out.splitlines()
+    *rows, end = capsys.readouterr().out.splitlines()
+    said = [*sorted(rows), end]  # whoever is first is told first
     assert said[0].split() == [a, "done", "revision", "5:", "1", "changed"]
     assert said[1].startswith(f"{b}     failed  revision 4 is in force, not 3")
     assert said[2].startswith(f"{gone}  failed  there is no such socket")
@@ -482,7 +483,9 @@ def test_no_more_are_asked_at_once_than_asked_for(tmp_path: Path) -> None:
         stream.sendall(b"{}\0")
 
     with serving(tmp_path / "s", serve):
-        flags = ["--address", f"unix:{tmp_path}/s"] * 6
+        for number in range(6):
+            (tmp_path / f"s{number}").symlink_to("s")
+        flags = [part for at in range(6) for part in ("--address", f"unix:{tmp_path}/s{at}")]
         assert main(["resume", "--parallel", "2", *flags]) == 0
     assert most == 2
 
@@ -493,12 +496,131 @@ def test_many_for_programs_are_a_line_each(
     (a,) = guests({"a": VarlinkDouble()})
     gone = f"unix:{tmp_path}/none"
     assert main(["status", "--json", "--address", a, "--address", gone]) == 1
-    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    lines = sorted(capsys.readouterr().out.splitlines())
+    first, second = (json.loads(line) for line in lines)
     assert first["address"] == a
     assert first["answer"]["status"]["revision"] == 4
     assert "error" not in first
     assert second["address"] == gone
-    assert "no such socket" in second["error"]
+    assert second["error"]["code"] == "unreachable"
+    assert "no such socket" in second["error"]["message"]
+
+
+def test_many_for_programs_are_told_the_errors_name_and_what_it_says(
+    guests: Guests, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = Failure("io.memreact.RevisionConflict", {"expected": 3, "actual": 4})
+    (a,) = guests({"a": VarlinkDouble({"PatchSettings": refused})})
+    (tmp_path / "addresses").write_text(f"{a}\n")
+    words = ["set", "memcg.swap=true", "--json", "--address-file", f"{tmp_path}/addresses"]
+    assert main(words) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["address"] == a
+    assert said["error"]["code"] == "io.memreact.RevisionConflict"
+    assert said["error"]["parameters"] == {"expected": 3, "actual": 4}
+    assert "revision 4 is in force" in said["error"]["message"]
+
+
+def test_an_address_given_twice_is_asked_once(guests: Guests) -> None:
+    double = VarlinkDouble()
+    (a,) = guests({"a": double})
+    assert main(["resume", "--address", a, "--address", a]) == 0
+    assert len(double.calls) == 1
+
+
+def test_each_row_is_told_before_the_last_guest_answered_and_ctrl_c_tells_the_rest(
+    guests: Guests, tmp_path: Path
+) -> None:
+    called = threading.Event()
+
+    def silent(stream: socket.socket) -> None:
+        called.set()
+        while stream.recv(1000):
+            pass
+
+    (a,) = guests({"a": VarlinkDouble()})
+    addresses = [a, *(f"unix:{tmp_path}/{name}" for name in ("s", "s1"))]
+    (tmp_path / "s1").symlink_to("s")
+    (tmp_path / "addresses").write_text("\n".join(addresses))
+    words = ["resume", "--parallel", "1", "--address-file", f"{tmp_path}/addresses"]
+    with (
+        serving(tmp_path / "s", silent),
+        subprocess.Popen(
+            [sys.executable, "-c", START, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as push,
+    ):
+        assert push.stdout is not None
+        assert push.stdout.readline().split() == [a, "done", "resumed"]
+        assert called.wait(20)
+        push.send_signal(signal.SIGINT)
+        said, trouble = push.communicate(timeout=9)
+    assert "failed  asked, and no answer yet: it may be done\n" in said
+    assert said.endswith("1 done, 0 failed\n")
+    assert trouble == "memreact-ctl: interrupted: 2 asked, 1 not asked\n"
+    assert push.returncode == 1
+
+
+def test_for_programs_the_keys_that_were_asked_for_are_told_alone(
+    here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["get", "--json", "memcg.swap"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["settings"] == {"memcg": {"swap": False}}
+    assert said["origins"] == {"memcg.swap": "pushed by root"}
+    assert said["revision"] == 4
+
+
+def test_for_programs_what_differs_is_a_list(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables: dict[str, dict[str, object]] = {**SETTINGS.settings}  # type: ignore[dict-item]
+    tables["memcg"] = {**tables["memcg"], "swap": True}
+    double.answers = {"GetSettings": msgspec.structs.replace(SETTINGS, settings=tables)}
+    assert main(["diff", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"key": "memcg.swap", "default": False, "value": True, "origin": "pushed by root"}
+    ]
+
+
+def test_a_rule_is_put_whether_or_not_it_is_there(double: VarlinkDouble, here: str) -> None:
+    rule: dict[str, object] = {"path": "/a", "swap": True}
+    assert main(["rule", "put", "/a", "swap=true"]) == 0
+    assert double.calls == [("AddRule", control.AddRule(rule=rule))]
+    double.calls.clear()
+    double.answers = {"AddRule": Failure("io.memreact.RuleExists", {"path": "/a", "numa": []})}
+    assert main(["rule", "put", "/a", "swap=true"]) == 0
+    assert double.calls[1:] == [("SetRule", control.SetRule(rule=rule))]
+
+
+def test_a_rule_that_need_not_be_there_may_be_missing(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double.answers = {"DeleteRule": Failure("io.memreact.NoSuchRule", {"path": "/a", "numa": []})}
+    assert main(["rule", "del", "/a"]) == 1
+    assert capsys.readouterr().err.endswith("/a has no rule\n")
+    assert main(["rule", "del", "/a", "--if-there"]) == 0
+    assert "there was no such rule" in capsys.readouterr().out
+    denied = Failure("org.varlink.service.PermissionDenied", {})
+    double.answers = {"DeleteRule": denied}
+    assert main(["rule", "del", "/a", "--if-there"]) == 1
+
+
+@pytest.mark.parametrize("line", ["{} # the first", "{}\t#one", "  {}  "])
+def test_a_comment_may_stand_behind_an_address(line: str, guests: Guests, tmp_path: Path) -> None:
+    (a,) = guests({"a": VarlinkDouble()})
+    (tmp_path / "addresses").write_text(f"#all\n{line.format(a)}\n")
+    assert main(["resume", "--address-file", f"{tmp_path}/addresses"]) == 0
+
+
+def test_a_line_that_is_no_address_is_told_with_its_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "addresses").write_text("unix:/a\n\nnowhere\n")
+    assert main(["resume", "--address-file", f"{tmp_path}/addresses"]) == 2
+    assert f"{tmp_path}/addresses:3: 'nowhere' is not" in capsys.readouterr().err
 
 
 def test_long_answers_of_many_stand_below_their_addresses(

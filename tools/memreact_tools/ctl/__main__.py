@@ -53,8 +53,7 @@ def _ask(asked: argparse.Namespace) -> int:
     timeout_s = _TIMEOUT_S if asked.timeout is None else parse_duration(asked.timeout)
     if asked.verb == "watch":
         return watch(verb, asked, one_of(addresses), timeout_s=timeout_s)
-    outcomes = ask(verb, asked, addresses, timeout_s=timeout_s)
-    return tell(verb, asked, outcomes, len(addresses))
+    return tell(verb, asked, ask(verb, asked, addresses, timeout_s=timeout_s))
 
 
 def _addresses(asked: argparse.Namespace) -> list[Address]:

@@ -11,16 +11,31 @@ from msgspec import Raw, Struct
 
 from memreact_schemas.control import INTERFACE
 from memreact_tools.address import Address, CouldNotConnect, connect
-from memreact_tools.ctl.guests import Outcome, Trouble, ask_all
+from memreact_tools.ctl.guests import Ask, Outcome, Round, Trouble
 from memreact_tools.ctl.keys import Misused
 from memreact_tools.ctl.show import refusal_in_words, settings_by_key
 from memreact_tools.ctl.varlink_client import BrokenConnection, Refused, call, stream_of
 from memreact_tools.ctl.verbs import Verb
+from memreact_tools.deadline import Deadline
 from memreact_tools.plain import plain, plain_json
 
-__all__ = ["ask", "tell", "watch"]
+__all__ = ["ask", "code_of", "one_of", "said", "tell", "watch", "why"]
 
 _DONE, _COULD_NOT = 0, 1
+
+
+class Failed(Struct):
+    """Why a guest did not do it, for programs.
+
+    Args:
+        code: The error's full name; or unreachable, timeout, broken, interrupted.
+        message: For people.
+        parameters: What the error says, as it came.
+    """
+
+    code: str
+    message: str
+    parameters: Raw
 
 
 class Said(Struct, omit_defaults=True):
@@ -34,36 +49,64 @@ class Said(Struct, omit_defaults=True):
 
     address: str
     answer: Raw | msgspec.UnsetType = msgspec.UNSET
-    error: str | None = None
+    error: Failed | None = None
 
 
 def ask(
     verb: Verb, asked: argparse.Namespace, addresses: Sequence[Address], *, timeout_s: float
-) -> Iterator[Outcome]:
-    """Ask every guest.
+) -> Round:
+    """Make a round that asks every guest.
 
     Args:
         verb: What.
         asked: What was typed.
         addresses: Of the guests.
-        timeout_s: Seconds that each may take, to connect and for every answer.
+        timeout_s: Seconds that each may take, for all of it.
 
     Raises:
         Misused: What was typed asks for nothing that there is; nobody was asked.
     """
     method, parameters = f"{INTERFACE}.{verb.method}", verb.parameters(asked)
 
-    def one(address: Address) -> tuple[bytes, str]:
-        try:
-            with connect(address, timeout_s=timeout_s) as stream:
-                raw = bytes(call(stream, method, parameters))
-            return raw, _in_words(verb, raw, asked)
-        except Refused as refused:
-            raise Trouble(refusal_in_words(refused.name, bytes(refused.parameters))) from refused
-        except (BrokenConnection, OSError) as error:
-            raise Trouble(why(error)) from error
+    def once(address: Address, method: str, deadline: Deadline) -> bytes:
+        with connect(address, timeout_s=deadline.left() or timeout_s) as stream:
+            return bytes(call(stream, method, parameters))
 
-    return ask_all(addresses, one, parallel=asked.parallel)
+    def one(address: Address) -> tuple[bytes, str]:
+        deadline = Deadline(timeout_s)
+        try:
+            raw = once(address, method, deadline)
+        except Refused as refused:
+            instead = verb.instead(asked).get(refused.name)
+            if instead is None:
+                raise
+            raw = instead.answer or once(address, f"{INTERFACE}.{instead.method}", deadline)
+        return raw, _in_words(verb, raw, asked)
+
+    return Round(addresses, _troubled(one), parallel=asked.parallel)
+
+
+def _troubled(one: Ask) -> Ask:
+    """Make one guest's errors its trouble."""
+
+    def asking(address: Address) -> tuple[bytes, str]:
+        try:
+            return one(address)
+        except Refused as refused:
+            raw = bytes(refused.parameters)
+            text = refusal_in_words(refused.name, raw)
+            raise Trouble(text, code=refused.name, parameters=raw) from refused
+        except (BrokenConnection, OSError) as error:
+            raise Trouble(why(error), code=code_of(error)) from error
+
+    return asking
+
+
+def code_of(error: Exception) -> str:
+    """Name what kept a guest from being asked, for programs."""
+    if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
+        return "timeout"
+    return "unreachable" if isinstance(error, CouldNotConnect) else "broken"
 
 
 def _in_words(verb: Verb, raw: bytes, asked: argparse.Namespace) -> str:
@@ -89,61 +132,100 @@ def as_json(raw: bytes) -> str:
     return plain_json(compact.decode(errors="replace"))
 
 
-def tell(verb: Verb, asked: argparse.Namespace, outcomes: Iterator[Outcome], count: int) -> int:
-    """Print what the guests said; 0 if all did it, else 1.
+def tell(verb: Verb, asked: argparse.Namespace, guests: Round) -> int:
+    """Print what each guest said as soon as it did; 0 if all did it, else 1.
 
     Args:
-        verb: What they were asked.
+        verb: What they are asked.
         asked: What was typed.
-        outcomes: One for each guest.
-        count: How many guests.
+        guests: Asks them.
     """
-    if count == 1:
-        return _tell_one(next(outcomes), for_programs=asked.json)
-    held = []
-    for outcome in outcomes:
-        held.append(outcome)
-        if asked.json:
-            print(_said(outcome), flush=True)
-    if not asked.json:
-        print("\n".join(_lines(verb, asked, held)))
+    if len(guests.addresses) == 1 and not (asked.json and asked.address_file is not None):
+        return _tell_one(verb, asked, next(iter(guests)))
+    held: list[Outcome] = []
+    try:
+        for outcome in guests:
+            held.append(outcome)
+            _tell_of_many(verb, asked, outcome, guests)
+    except KeyboardInterrupt:
+        _tell_interrupted(verb, asked, held, guests)
+        return _COULD_NOT
+    _tell_end(asked, held)
     return _COULD_NOT if any(outcome.failed for outcome in held) else _DONE
 
 
-def _tell_one(outcome: Outcome, *, for_programs: bool) -> int:
+def _tell_one(verb: Verb, asked: argparse.Namespace, outcome: Outcome) -> int:
     if outcome.failed:
         print(f"memreact-ctl: {plain(str(outcome.address))}: {outcome.text}", file=sys.stderr)
         return _COULD_NOT
-    print(as_json(outcome.answer) if for_programs else outcome.text)
+    print(as_json(_picked(verb, asked, outcome.answer)) if asked.json else outcome.text)
     return _DONE
 
 
-def _said(outcome: Outcome) -> str:
-    said = Said(str(outcome.address))
-    if outcome.failed:
-        said.error = outcome.text
+def _picked(verb: Verb, asked: argparse.Namespace, raw: bytes) -> bytes:
+    """Return what of an answer was asked for; one of another shape is told as it came."""
+    try:
+        return verb.pick(raw, asked)
+    except msgspec.MsgspecError:
+        return raw
+
+
+def _tell_of_many(verb: Verb, asked: argparse.Namespace, outcome: Outcome, guests: Round) -> None:
+    if asked.json:
+        answer = b"" if outcome.failed else _picked(verb, asked, outcome.answer)
+        print(said(outcome._replace(answer=answer)), flush=True)
+    elif asked.verb != "diff" or outcome.failed:
+        print("\n".join(_lines(verb, outcome, guests)), flush=True)
+
+
+def said(outcome: Outcome) -> str:
+    """Write one of many outcomes on a line, for programs."""
+    line = Said(str(outcome.address))
+    if (trouble := outcome.trouble) is not None:
+        line.error = Failed(trouble.code, outcome.text, Raw(trouble.parameters))
     else:
-        said.answer = Raw(outcome.answer)
-    return as_json(msgspec.json.encode(said))
+        line.answer = Raw(outcome.answer)
+    return as_json(msgspec.json.encode(line))
 
 
-def _lines(verb: Verb, asked: argparse.Namespace, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Write a table for short answers, else each guest's answer below its address."""
-    failed = sum(outcome.failed for outcome in outcomes)
-    if asked.verb == "diff":
-        yield from _differences([outcome for outcome in outcomes if not outcome.failed])
-        outcomes = [outcome for outcome in outcomes if outcome.failed]
-    names = [plain(str(outcome.address)) for outcome in outcomes]
-    width = max((len(name) for name in names), default=0)
-    for name, outcome in zip(names, outcomes, strict=True):
+def _lines(verb: Verb, outcome: Outcome, guests: Round) -> Iterator[str]:
+    """Write a row for a short answer, else the answer below its guest's address."""
+    name = plain(str(outcome.address))
+    width = max(len(plain(str(address))) for address in guests.addresses)
+    if outcome.failed or verb.row:
         state = "failed" if outcome.failed else "done"
-        if outcome.failed or verb.row:
-            yield f"{name:<{width}}  {state:<6}  {outcome.text.splitlines()[0]}"
-        else:
-            yield f"{name}:"
-            yield from (f"  {line}" for line in outcome.text.splitlines())
-    done = len(outcomes) - failed if asked.verb != "diff" else None
-    yield f"{failed} failed" if done is None else f"{done} done, {failed} failed"
+        yield f"{name:<{width}}  {state:<6}  {outcome.text.splitlines()[0]}"
+    else:
+        yield f"{name}:"
+        yield from (f"  {line}" for line in outcome.text.splitlines())
+
+
+def _tell_interrupted(
+    verb: Verb, asked: argparse.Namespace, held: Sequence[Outcome], guests: Round
+) -> None:
+    """Say who was not asked, and who was and may have done it."""
+    left = guests.stop()
+    answered = {outcome.address for outcome in held}
+    for address in guests.addresses:
+        if address not in answered and address not in left:
+            trouble = Trouble("asked, and no answer yet: it may be done", code="interrupted")
+            _tell_of_many(verb, asked, Outcome(address, b"", str(trouble), trouble), guests)
+    if not asked.json:
+        _tell_end(asked, held)
+    count = len(guests.addresses) - len(left)
+    text = f"interrupted: {count} asked, {len(left)} not asked"
+    print(f"memreact-ctl: {text}", file=sys.stderr)
+
+
+def _tell_end(asked: argparse.Namespace, held: Sequence[Outcome]) -> None:
+    failed = sum(outcome.failed for outcome in held)
+    if asked.json:
+        return
+    if asked.verb == "diff":
+        print("\n".join(_differences([each for each in held if not each.failed])))
+        print(f"{failed} failed")
+    else:
+        print(f"{len(held) - failed} done, {failed} failed")
 
 
 def _differences(outcomes: Sequence[Outcome]) -> Iterator[str]:

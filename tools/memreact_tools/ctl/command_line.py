@@ -101,8 +101,9 @@ def _changing(verbs: _Verbs) -> None:
     level = _change(verbs, "log-level", "what reaches the journal")
     level.add_argument("level", choices=_LEVELS, metavar="LEVEL", help=", ".join(_LEVELS))
     rule = verbs.add_parser("rule", help="what differs for a cgroup and those below it")
-    rules = rule.add_subparsers(dest="rule_verb", required=True, metavar="add|set|del")
+    rules = rule.add_subparsers(dest="rule_verb", required=True, metavar="put|add|set|del")
     for name, about in (
+        ("put", "add a rule, or change keys of the one that is there"),
         ("add", "for a cgroup that has no rule"),
         ("set", "change keys of a rule, the others stay"),
         ("del", "take a rule away"),
@@ -110,7 +111,9 @@ def _changing(verbs: _Verbs) -> None:
         each = _change(rules, name, about)
         each.add_argument("path", metavar="PATH", help="of the cgroup")
         each.add_argument("--numa", metavar="NODES", help="as in 0,1; all if it is not given")
-        if name != "del":
+        if name == "del":
+            each.add_argument("--if-there", action="store_true", help="it need not be there")
+        else:
             each.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="as in swap=true")
 
 
@@ -134,7 +137,10 @@ def _acting(verbs: _Verbs) -> None:
 
 def _connect(to: argparse.ArgumentParser) -> None:
     """Take every option of agent-ctl's; its switches take a value, or none."""
-    to.add_argument("--server-address", required=True, action="append", metavar="URI", help=_FORMS)
+    to.add_argument("--server-address", action="append", default=[], metavar="URI", help=_FORMS)
+    to.add_argument(
+        "--address-file", default=argparse.SUPPRESS, metavar="FILE", help="addresses, one a line"
+    )
     to.add_argument(
         "--hybrid-vsock-port",
         type=int,
@@ -142,7 +148,9 @@ def _connect(to: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help="1024 is Kata's agent; memreact listens on 1051 unless it is set to take its place",
     )
-    to.add_argument("--timeout", metavar="TIME", help="of each call, as in 5s")
+    to.add_argument(
+        "--timeout", default=argparse.SUPPRESS, metavar="TIME", help="of each call, as in 5s"
+    )
     to.add_argument(
         "-c",
         "--cmd",

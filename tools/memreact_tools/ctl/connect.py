@@ -6,16 +6,16 @@ import argparse
 import contextlib
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from memreact_schemas.agent import KeyValue
 from memreact_schemas.protobuf import ProtobufError
 from memreact_tools.address import Address, connect, parse_address
-from memreact_tools.ctl.ask import why
+from memreact_tools.ctl.ask import code_of, said, why
 from memreact_tools.ctl.duration import parse_duration
-from memreact_tools.ctl.guests import Outcome, Trouble, ask_all
+from memreact_tools.ctl.guests import Round, Trouble, addresses_in
 from memreact_tools.ctl.kata_commands import (
     METHODS,
     Call,
@@ -43,38 +43,60 @@ def run(asked: argparse.Namespace) -> int:
         AddressError: So is an address.
     """
     port = asked.hybrid_vsock_port if asked.hybrid_vsock is not None else None
-    addresses = [parse_address(each, hybrid_port=port) for each in asked.server_address]
+    addresses = _addresses(asked, port)
     commands = [parse_command(each) for each in asked.cmd]
     timeout_s = None if asked.timeout is None else parse_duration(asked.timeout)
     if not commands and asked.interactive is not None:
         return _interactive(asked, addresses, timeout_s)
     if not commands:
         raise Misused("no command: --cmd 'MemAgentMemcgSet json://{...}', or --cmd list")
-    many = len(addresses) > 1
+    many = len(addresses) > 1 or asked.address_file is not None
 
     def one(address: Address) -> tuple[bytes, str]:
-        said: list[str] = []
-        say = said.append if many else _print
+        lines: list[str] = []
+        say = lines.append if many else _print
         with contextlib.closing(_Guest(asked, address, timeout_s, say)) as guest:
             guest.perform(commands)
-        return b"", "\n".join(said)
+        return f"[{','.join(lines)}]".encode() if asked.json else b"", "\n".join(lines)
 
-    return _tell(ask_all(addresses, one, parallel=asked.parallel), many=many)
+    return _tell(asked, Round(addresses, one, parallel=asked.parallel), many=many)
+
+
+def _addresses(asked: argparse.Namespace, port: int | None) -> list[Address]:
+    if asked.address:
+        raise Misused("connect takes --server-address, or --address-file, not --address")
+    if asked.hybrid_port is not None:
+        raise Misused("connect takes --hybrid-vsock and --hybrid-vsock-port, not --hybrid-port")
+    found = [parse_address(each, hybrid_port=port) for each in asked.server_address]
+    if asked.address_file is not None:
+        found += addresses_in(asked.address_file, hybrid_port=port)
+    if not found:
+        raise Misused("no address: --server-address URI, or --address-file FILE")
+    return list(dict.fromkeys(found))
 
 
 def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def _tell(outcomes: Iterator[Outcome], *, many: bool) -> int:
+def _tell(asked: argparse.Namespace, guests: Round, *, many: bool) -> int:
     code = _DONE
-    for address, _, text, failed in outcomes:
-        code = _COULD_NOT if failed else code
-        name = plain(str(address))
-        if failed:
-            print(f"memreact-ctl: {name}: {text}", file=sys.stderr)
-        elif many:
-            print("\n".join([f"{name}:", *(f"  {line}" for line in text.splitlines())]))
+    try:
+        for outcome in guests:
+            code = _COULD_NOT if outcome.failed else code
+            name = plain(str(outcome.address))
+            if many and asked.json:
+                print(said(outcome), flush=True)
+            elif outcome.failed:
+                print(f"memreact-ctl: {name}: {outcome.text}", file=sys.stderr)
+            elif many:
+                lines = [f"{name}:", *(f"  {line}" for line in outcome.text.splitlines())]
+                print("\n".join(lines), flush=True)
+    except KeyboardInterrupt:
+        left = len(guests.stop())
+        count = len(guests.addresses) - left
+        print(f"memreact-ctl: interrupted: {count} asked, {left} not asked", file=sys.stderr)
+        code = _COULD_NOT
     return code
 
 
@@ -95,6 +117,10 @@ def _interactive(
                 code = _COULD_NOT
                 print(f"memreact-ctl: {plain(str(error))}", file=sys.stderr)
     return code
+
+
+def _code_of(error: Exception) -> str:
+    return error.name if isinstance(error, CallFailed) else code_of(error)
 
 
 class _Guest:
@@ -135,7 +161,7 @@ class _Guest:
                 name = f"{step.name}: " if isinstance(step, Call) else ""
                 text = plain(f"{name}{why(error)}")
                 if not self._goes_on:
-                    raise Trouble(text) from error
+                    raise Trouble(text, code=_code_of(error)) from error
                 self._say({"error": text}, f"ignored: {text}")
 
     def _call(self, name: str, payload: bytes) -> bytes:

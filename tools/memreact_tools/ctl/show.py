@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from memreact_schemas.config import DEFAULTS
 from memreact_schemas.control import (
-    Changed,
+    ChangedKey,
     Doctor,
     NoSuchRule,
     NotPossible,
@@ -34,8 +34,10 @@ __all__ = [
     "amount",
     "changed_in_words",
     "differing",
+    "differing_for_programs",
     "doctor_in_words",
     "item_in_words",
+    "picked",
     "refusal_in_words",
     "settings_by_key",
     "settings_in_words",
@@ -53,6 +55,14 @@ class StatusSaid(Struct):
     """The answer of GetStatus, with its status typed."""
 
     status: Status
+
+
+class ChangedSaid(Struct):
+    """What came of a change; without a revision where none was asked for."""
+
+    changed: tuple[ChangedKey, ...] = ()
+    notes: tuple[str, ...] = ()
+    revision: int | None = None
 
 
 class ItemSaid(Struct):
@@ -86,9 +96,11 @@ def span(microseconds: int) -> str:
 
 def changed_in_words(raw: bytes, *, dry_run: bool) -> str:
     """Say what a change came to."""
-    answer = msgspec.json.decode(raw, type=Changed)
+    answer = msgspec.json.decode(raw, type=ChangedSaid)
     count = len(answer.changed)
-    if not count:
+    if answer.revision is None:
+        head = "nothing to change"
+    elif not count:
         head = f"revision {answer.revision}: nothing to change"
     else:
         would = "would change" if dry_run else "changed"
@@ -178,17 +190,72 @@ def _problem(problem: Struct) -> str:
 def differing(raw: bytes) -> str:
     """Say what is not as it is by default."""
     answer = msgspec.json.decode(raw, type=SettingsInForce)
-    now, usual = settings_by_key(answer.settings), settings_by_key(_usual())
     rows = [
-        (
-            f"{key}: {usual.get(key, 'nothing')} -> {now.get(key, 'nothing')}",
-            answer.origins.get(key, ""),
-        )
-        for key in [*now, *(key for key in usual if key not in now)]
-        if not _same(now.get(key), usual.get(key))
+        (f"{each.key}: {_or_nothing(each.default)} -> {_or_nothing(each.value)}", each.origin)
+        for each in _differences(answer)
     ]
     lines = _in_columns(rows) or ["nothing differs from the defaults"]
     return _text([*lines, *_trouble_of(answer)])
+
+
+def _or_nothing(value: Raw | None) -> str:
+    return "nothing" if value is None else bytes(value).decode()
+
+
+def differing_for_programs(raw: bytes) -> bytes:
+    """Write what is not as it is by default as a list of key, default, value and origin."""
+    return msgspec.json.encode([*_differences(msgspec.json.decode(raw, type=SettingsInForce))])
+
+
+class Difference(Struct):
+    """One value that is not the default; None where there is none."""
+
+    key: str
+    default: Raw | None
+    value: Raw | None
+    origin: str
+
+
+def _differences(answer: SettingsInForce) -> Iterator[Difference]:
+    now, usual = settings_by_key(answer.settings), settings_by_key(_usual())
+    for key in [*now, *(key for key in usual if key not in now)]:
+        if not _same(now.get(key), usual.get(key)):
+            values = (_raw(usual.get(key)), _raw(now.get(key)))
+            yield Difference(key, *values, answer.origins.get(key, ""))
+
+
+def _raw(text: str | None) -> Raw | None:
+    return None if text is None else Raw(text.encode())
+
+
+def picked(raw: bytes, keys: Sequence[str]) -> bytes:
+    """Return an answer of GetSettings with the keys that were asked for alone.
+
+    Args:
+        raw: The answer.
+        keys: Keys, or beginnings of them up to a dot; all if there are none.
+    """
+    if not keys:
+        return raw
+    answer = msgspec.json.decode(raw, type=_Answer)
+    tables = {
+        name: {key: value for key, value in table.items() if _asked_for(f"{name}.{key}", keys)}
+        for name, table in answer.settings.items()
+    }
+    origins = {key: at for key, at in answer.origins.items() if _wanted(key, keys)}
+    said = msgspec.json.decode(raw, type=dict[str, Raw])
+    said["settings"] = Raw(msgspec.json.encode({name: of for name, of in tables.items() if of}))
+    said["origins"] = Raw(msgspec.json.encode(origins))
+    return msgspec.json.encode(said)
+
+
+class _Answer(Struct):
+    settings: dict[str, dict[str, Raw]]
+    origins: dict[str, str]
+
+
+def _asked_for(key: str, keys: Sequence[str]) -> bool:
+    return _wanted(key, keys) or any(each.startswith(f"{key}[") for each in keys)
 
 
 def _usual() -> dict[str, object]:
@@ -255,7 +322,8 @@ def _guest(status: Status) -> Iterator[str]:
     yield f"next eviction: {_next(status.next_eviction, status.now_us)}"
     if status.pressure is not None:
         yield f"pressure: {_share(status.pressure)}"
-    yield f"done: {status.turns} turns, {_counters(status.counters)}"
+    turns = "1 turn" if status.turns == 1 else f"{status.turns} turns"
+    yield f"done: {turns}, {_counters(status.counters)}"
     if status.ledger is not None:
         yield from _ledger(status.ledger, status.now_us)
     if status.problem:
@@ -432,7 +500,7 @@ def _exists(raw: bytes) -> str:
 
 def _no_rule(raw: bytes) -> str:
     said = msgspec.json.decode(raw, type=NoSuchRule)
-    return f"{said.path}{_nodes(said.numa)} has no rule: make one with `rule add`"
+    return f"{said.path}{_nodes(said.numa)} has no rule"
 
 
 def _nodes(numa: Sequence[int]) -> str:

@@ -44,7 +44,8 @@ class CallFailed(Exception):  # noqa: N818  # reads as what happened
     """The service answered with another code than OK."""
 
     def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"{_CODES.get(code, f'code {code}')}: {message}")
+        self.name = _CODES.get(code, f"code {code}")
+        super().__init__(f"{self.name}: {message}")
         self.code = code
 
 

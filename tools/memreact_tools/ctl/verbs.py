@@ -23,6 +23,26 @@ from memreact_tools.ctl.keys import (
 __all__ = ["VERBS", "Verb"]
 
 
+class Instead(NamedTuple):
+    """What is done where a guest refused with a certain error.
+
+    Args:
+        method: Called with the same parameters; "" where nothing is.
+        answer: Taken as the guest's, where nothing is called.
+    """
+
+    method: str = ""
+    answer: bytes = b""
+
+
+def _as_it_came(raw: bytes, _asked: Namespace) -> bytes:
+    return raw
+
+
+def _nothing_instead(_asked: Namespace) -> Mapping[str, Instead]:
+    return {}
+
+
 class Verb(NamedTuple):
     """One verb.
 
@@ -31,12 +51,16 @@ class Verb(NamedTuple):
         parameters: Makes them of what was typed; raises Misused.
         show: Tells the answer to people.
         row: The answer's first line says it all: one line for a guest is enough.
+        pick: Returns what of the answer was asked for, for programs.
+        instead: What is done where a guest refuses, by the error's full name.
     """
 
     method: str
     parameters: Callable[[Namespace], Struct | None]
     show: Callable[[bytes, Namespace], str]
     row: bool = True
+    pick: Callable[[bytes, Namespace], bytes] = _as_it_came
+    instead: Callable[[Namespace], Mapping[str, Instead]] = _nothing_instead
 
 
 def _status(asked: Namespace) -> Struct:
@@ -78,9 +102,18 @@ def _rule(asked: Namespace) -> Struct:
     if asked.rule_verb == "del":
         numa = None if asked.numa is None else tuple(nodes_from(asked.numa))
         return _made(control.DeleteRule, path=asked.path, numa=numa, **_guards(asked))
-    call = control.AddRule if asked.rule_verb == "add" else control.SetRule
+    call = control.SetRule if asked.rule_verb == "set" else control.AddRule
     rule = rule_from(asked.path, asked.numa, asked.pairs)
     return _made(call, rule=rule, **_guards(asked))
+
+
+def _put_instead(_asked: Namespace) -> Mapping[str, Instead]:
+    return {f"{control.INTERFACE}.RuleExists": Instead(method="SetRule")}
+
+
+def _del_instead(asked: Namespace) -> Mapping[str, Instead]:
+    answer = b'{"changed":[],"notes":["there was no such rule"]}'
+    return {f"{control.INTERFACE}.NoSuchRule": Instead(answer=answer)} if asked.if_there else {}
 
 
 def _guards(asked: Namespace) -> dict[str, object]:
@@ -130,7 +163,11 @@ def _no_parameters(_asked: Namespace) -> None:
 VERBS: Mapping[str, Verb] = {
     "status": Verb("GetStatus", _status, _show_status, row=False),
     "get": Verb(
-        "GetSettings", _get, lambda raw, asked: show.settings_in_words(raw, asked.keys), row=False
+        "GetSettings",
+        _get,
+        lambda raw, asked: show.settings_in_words(raw, asked.keys),
+        row=False,
+        pick=lambda raw, asked: show.picked(raw, asked.keys),
     ),
     "set": Verb("PatchSettings", _set, _show_change),
     "unset": Verb("DropPushed", _unset, _show_change),
@@ -140,11 +177,17 @@ VERBS: Mapping[str, Verb] = {
     "doctor": Verb(
         "GetDoctor", _no_parameters, lambda raw, _asked: show.doctor_in_words(raw), row=False
     ),
-    "diff": Verb("GetSettings", _no_parameters, lambda raw, _asked: show.differing(raw), row=False),
+    "diff": Verb(
+        "GetSettings",
+        _no_parameters,
+        lambda raw, _asked: show.differing(raw),
+        row=False,
+        pick=lambda raw, _asked: show.differing_for_programs(raw),
+    ),
     "log-level": Verb("SetLogLevel", _level, _show_change),
     "watch": Verb("Watch", _watch, lambda raw, _asked: show.item_in_words(raw), row=False),
-    **{
-        f"rule {verb}": Verb(method, _rule, _show_change)
-        for verb, method in (("add", "AddRule"), ("set", "SetRule"), ("del", "DeleteRule"))
-    },
+    "rule add": Verb("AddRule", _rule, _show_change),
+    "rule set": Verb("SetRule", _rule, _show_change),
+    "rule put": Verb("AddRule", _rule, _show_change, instead=_put_instead),
+    "rule del": Verb("DeleteRule", _rule, _show_change, instead=_del_instead),
 }
