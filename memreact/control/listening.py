@@ -338,8 +338,10 @@ class Listening:
         self._readers = unix_socket.find_group(control.group) if control.group else None
         for path in self._unix:
             self._settle_unix(path)
-        for key in self._vsock:
-            self._settle_vsock(key)
+        # All leave before any comes: one may take the port of another.
+        had = {key: self._leave_vsock(key) for key in self._vsock}
+        for key, port in had.items():
+            self._settle_vsock(key, port)
         for door in self.doors:
             self._soon(door.admit_again)
 
@@ -369,21 +371,32 @@ class Listening:
             self._unix[path].listen(unix_socket.open_listener(path, group=group))
             self._named.add(path)
 
-    def _settle_vsock(self, key: str) -> None:
+    def _leave_vsock(self, key: str) -> int | None:
+        """Listen no more where it moves; returns the port that it had."""
+        way = self._vsock[key]
+        had = way.port
+        if had is not None and had != self._port(key):
+            way.port = None
+            way.door.listen(None)
+        return had
+
+    def _settle_vsock(self, key: str, had: int | None) -> None:
         way, wanted = self._vsock[key], self._port(key)
-        if way.port == wanted and wanted is not None:
-            return
-        way.port = None
-        way.door.listen(None)
         self._problems.pop(key, None)
         if wanted is None:
             self._soon(self._close_unless_open, key)
-            return
-        try:
-            way.door.listen(self._calls.open_listener(wanted))
-            way.port = wanted
-        except KernelioError as error:
-            self._trouble(key, error)
+        elif way.port is None:
+            try:
+                self._open_vsock(way, wanted)
+            except KernelioError as error:
+                self._trouble(key, error)
+                with suppress(KernelioError):  # else a host that moved it would find nobody
+                    self._open_vsock(way, had)
+
+    def _open_vsock(self, way: _VsockDoor, port: int | None) -> None:
+        if port is not None:
+            way.door.listen(self._calls.open_listener(port))
+            way.port = port
 
     def _close_unless_open(self, key: str) -> None:
         if self._port(key) is None:

@@ -55,6 +55,7 @@ class Machine:
         self.cid = CID_HOST
         self.fails: dict[int, Exception] = {}
         self.opened: list[int] = []
+        self.busy = False
         self.own_cid: int | Unsupported = OWN_CID
         journal = Journal(write=self.lines.append)
         self.audit = Audit(journal, lambda: Instant(0))
@@ -79,6 +80,9 @@ class Machine:
         self.opened.append(port)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         name = f"{self.folder}/vsock-{port}"
+        if self.busy and is_listened_on(name):
+            listener.close()
+            raise Unsupported(name, "it is taken")
         if os.path.exists(name):
             os.unlink(name)
         listener.bind(name)
@@ -113,6 +117,12 @@ class Machine:
             return False
         with client.stream:
             return await answers(client)
+
+
+def is_listened_on(name: str) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket(socket.AF_UNIX) as stream:
+        return stream.connect_ex(name) == 0
 
 
 async def noticed() -> None:
@@ -217,6 +227,37 @@ async def test_ports_move_and_those_who_are_connected_stay(tmp_path: os.PathLike
         assert await here.is_served("vsock-2050")
         assert not await here.is_served("vsock-1050")
         assert here.opened == [1050, 1051, 2050]
+
+
+@pytest.mark.asyncio
+async def test_ports_change_places_though_each_is_taken_until_then(
+    tmp_path: os.PathLike[str],
+) -> None:
+    async with machine(tmp_path) as here:
+        here.busy = True
+        here.listening.settle(Control(varlink_port=1051, ttrpc_port=1050))
+        assert here.listening.problems == ()
+        assert await here.is_served("vsock-1051")
+        here.listening.settle(Control(varlink_port=1050, ttrpc_port=1060))
+        assert here.listening.problems == ()
+        assert await here.is_served("vsock-1050")
+
+
+@pytest.mark.asyncio
+async def test_where_a_new_port_cannot_be_had_the_old_one_is_kept_and_it_is_told(
+    tmp_path: os.PathLike[str],
+) -> None:
+    async with machine(tmp_path) as here:
+        here.fails[2050] = Unsupported("vsock port 2050", "it is taken")
+        here.listening.settle(Control(varlink_port=2050))
+        assert await here.is_served("vsock-1050")
+        (problem,) = here.listening.problems
+        assert "2050" in problem
+        here.fails.clear()
+        here.listening.settle(Control(varlink_port=2050))
+        assert here.listening.problems == ()
+        assert await here.is_served("vsock-2050")
+        assert not await here.is_served("vsock-1050")
 
 
 @pytest.mark.asyncio
