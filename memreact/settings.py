@@ -4,8 +4,9 @@ Weakest first: the defaults; /usr/lib/memreact/memreact.toml; /etc/memreact/memr
 drop-ins /etc/memreact/memreact.toml.d/*.toml in the order of their names; Kata's own files, its
 runtime's and then its agent's, where they exist; the kernel command line; what was pushed. A file
 that is named explicitly takes the place of all files. Whatever is wrong in a file is a
-`SettingsError` that says where; a bad word on the kernel command line is passed over with a
-warning, so that no guest fails to boot for it.
+`SettingsError` that says where. What is passed over with a warning, so that no guest fails to boot
+for it: a bad word on the kernel command line, a file that such a word names and that cannot be
+used, and an option of Kata's that is not known here, for it may be of a newer one.
 """
 
 from __future__ import annotations
