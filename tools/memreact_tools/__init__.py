@@ -1,1 +1,3 @@
 """What people run beside the daemon."""
+
+__version__ = "0.1.0"

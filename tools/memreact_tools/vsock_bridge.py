@@ -25,6 +25,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from memreact_tools import __version__
 from memreact_tools.address import Address, AddressError, CouldNotConnect, connect, parse_address
 
 __all__ = ["address_from", "copy", "main"]
@@ -34,6 +35,14 @@ _SCHEME = "memreact-vsock:"
 _HERE = "unix:/run/memreact/io.memreact"
 _CONNECT_SECS = 10.0
 _BLOCK = 65536
+_USAGE = "MEMREACT_ADDRESS=vsock:CID:PORT varlinkctl info exec:/usr/bin/memreact-vsock"
+_HELP = f"""\
+Lets varlinkctl, which starts it, reach a guest's memreact:
+
+    {_USAGE}
+
+An address is unix:/PATH, vsock:CID:PORT or hvsock:/PATH:PORT; without one it is the memreact of
+this machine. --version says which memreact this belongs to."""
 _BARE = re.compile(r"(?://)?[0-9]+:[0-9]+", re.ASCII)
 _DONE, _FAILED, _MISUSED = 0, 1, 2
 
@@ -45,14 +54,16 @@ def main() -> None:
 
 def run(args: Sequence[str], environ: Mapping[str, str]) -> int:
     """Copy until both sides are through; returns the exit status."""
+    if args and args[0] in ("--version", "--help", "-h"):
+        print(f"memreact-vsock {__version__}" if args[0] == "--version" else _HELP)
+        return _DONE
     try:
         address = address_from(args, environ)
         ours = socket.socket(fileno=_HANDED_OVER)
     except AddressError as error:
         return _tell(str(error), _MISUSED)
     except OSError:
-        usage = "MEMREACT_ADDRESS=vsock:CID:PORT varlinkctl info exec:/usr/bin/memreact-vsock"
-        return _tell(f"this is for varlinkctl to start: {usage}", _MISUSED)
+        return _tell(f"this is for varlinkctl to start: {_USAGE}", _MISUSED)
     with ours:
         try:
             theirs = connect(address, timeout_s=_CONNECT_SECS)

@@ -203,3 +203,9 @@ def test_what_is_taken_as_a_value_is_toml_of_the_options_kind(option: Option, te
     except BadValue:
         return
     assert type(tomli.loads(f"v = {written}")["v"]) is option.kind
+
+
+def test_a_hypervisor_that_is_not_there_is_refused_and_those_that_are_are_named() -> None:
+    with pytest.raises(Unreadable, match=r"no \[hypervisor.qmeu\], but qemu, clh"):
+        KataFile.parse("[hypervisor.qemu]\n[hypervisor.clh]\n", hypervisor="qmeu")
+    assert KataFile.parse("[runtime]\n", hypervisor="qemu").hypervisor == "qemu"

@@ -6,6 +6,7 @@ import argparse
 from typing import TypeAlias
 
 from memreact_schemas.control import HOLD_SECONDS_MAX, SOCKET
+from memreact_tools import __version__
 
 __all__ = ["ADDRESS", "parser"]
 
@@ -21,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="memreact-ctl", description="Asks and tells memreact, in this guest or from its host."
     )
+    top.add_argument("--version", action="version", version=f"memreact-ctl {__version__}")
     _common(top, later=False)
     top.add_argument("-l", dest="_level", metavar="LEVEL", help=argparse.SUPPRESS)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -54,7 +56,7 @@ def _common(to: argparse.ArgumentParser, *, later: bool = True) -> None:
     )
     to.add_argument(
         "--timeout",
-        metavar="SECONDS",
+        metavar="TIME",
         default=unsaid,
         help="for each guest, as in 5 or 500ms (10 s)",
     )
@@ -128,7 +130,9 @@ def _change(verbs: _Verbs, name: str, about: str) -> argparse.ArgumentParser:
 
 def _acting(verbs: _Verbs) -> None:
     pause = _verb(verbs, "pause", "break off what runs, begin nothing; it ends by itself")
-    pause.add_argument("seconds", type=int, metavar="SECONDS", help=f"1 to {HOLD_SECONDS_MAX}")
+    pause.add_argument(
+        "length", metavar="TIME", help=f"as in 90, 10m or 1h; {HOLD_SECONDS_MAX} s at most"
+    )
     pause.add_argument("--reason", metavar="TEXT", help="shown in status and log")
     _verb(verbs, "resume", "end such a pause")
     run = _verb(verbs, "run-now", "begin a turn now, as if every period were due")

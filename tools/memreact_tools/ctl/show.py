@@ -508,7 +508,11 @@ def _nodes(numa: Sequence[int]) -> str:
 
 
 def _not_possible(raw: bytes) -> str:
-    return f"not possible now: {msgspec.json.decode(raw, type=NotPossible).why}"
+    why = msgspec.json.decode(raw, type=NotPossible).why
+    code, colon, path = why.partition(": ")
+    if code == "no_such_cgroup" and colon:
+        why = f"there is no cgroup {path}"
+    return f"not possible now: {why}"
 
 
 def _denied(_raw: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import NamedTuple
 
 import msgspec
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from memreact_schemas import control
 from memreact_tools.ctl import show
+from memreact_tools.ctl.duration import parse_duration
 from memreact_tools.ctl.keys import (
     Misused,
     key_names,
@@ -137,11 +139,18 @@ def _show_change(raw: bytes, asked: Namespace) -> str:
 
 
 def _pause(asked: Namespace) -> Struct:
-    return _made(control.Pause, seconds=asked.seconds, reason=asked.reason)
+    return _made(control.Pause, seconds=_seconds(asked), reason=asked.reason)
+
+
+def _seconds(asked: Namespace) -> int:
+    seconds = ceil(parse_duration(asked.length))
+    if seconds > control.HOLD_SECONDS_MAX:
+        raise Misused(f"a pause is {control.HOLD_SECONDS_MAX} seconds at most, not {seconds}")
+    return seconds
 
 
 def _show_pause(_raw: bytes, asked: Namespace) -> str:
-    return f"paused; it ends by itself in {show.span(asked.seconds * 1_000_000)}"
+    return f"paused; it ends by itself in {show.span(_seconds(asked) * 1_000_000)}"
 
 
 def _run_now(asked: Namespace) -> Struct:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from memreact_schemas.control import PORT
+from memreact_tools import __version__
 from memreact_tools.host.kata_file import (
     KataFile,
     Standing,
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="memreact-host", description="What runs beside virtual machines, not in them."
     )
+    parser.add_argument("--version", action="version", version=f"memreact-host {__version__}")
     subjects = parser.add_subparsers(dest="subject", required=True, metavar="SUBJECT")
     kata = subjects.add_parser("kata", help="the configuration of Kata Containers")
     verbs = kata.add_subparsers(dest="verb", required=True, metavar="VERB")

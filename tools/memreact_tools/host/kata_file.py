@@ -54,7 +54,8 @@ class KataFile:
             hypervisor: Which [hypervisor.NAME] is meant, where there are several.
 
         Raises:
-            Unreadable: It is no TOML, or it has several hypervisors and none was named.
+            Unreadable: It is no TOML, or it has several hypervisors and none was named, or others
+                than the one that was.
         """
         try:
             document = tomli.loads(text)
@@ -93,6 +94,8 @@ class KataFile:
 def _hypervisor_of(document: dict[str, Any], named: str | None) -> str:
     tables = document.get("hypervisor", {})
     names = [name for name, table in tables.items() if isinstance(table, dict)]
+    if named is not None and names and named not in names:
+        raise Unreadable(f"there is no [hypervisor.{named}], but {', '.join(names)}")
     if named is not None:
         return named
     if len(names) > 1:
