@@ -10,6 +10,7 @@ from memreact.control.audit import Audit
 from memreact.control.listening import Listening
 from memreact.control.peer import Peer
 from memreact.control.service import Guest, MemreactService
+from memreact.control.sharing import Sharing
 from memreact.control.store import Change, SettingsStore
 from memreact.control.ttrpc import ttrpc_protocol
 from memreact.control.varlink import About, VarlinkProtocol
@@ -74,9 +75,10 @@ class Desk:
         self._journal = journal
         service = MemreactService(store, guest, hub, audit)
         services = {each.name: each for each in (About([service]), service)}
+        sharing = Sharing()
         self._listening = Listening(
             folder,
-            varlink=lambda peer: VarlinkProtocol(services, peer, audit.refused),
+            varlink=lambda peer: VarlinkProtocol(services, peer, audit.refused, sharing=sharing),
             ttrpc=partial(ttrpc_protocol, _KataAgent(store, audit), audit=audit.refused),
             audit=audit,
             journal=journal,

@@ -20,9 +20,9 @@ from memreact.control.store import (
     RuleExists,
     SettingsStore,
 )
-from memreact.control.varlink import Answer, VarlinkError, invalid_parameter
+from memreact.control.varlink import Answer, Encoded, VarlinkError, invalid_parameter
 from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked
-from memreact.settings import SettingsError, config_from
+from memreact.settings import Settings, SettingsError, config_from
 from memreact.telemetry.hub import Hub, Subscription
 from memreact_schemas import control, doctor
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
@@ -84,6 +84,8 @@ class MemreactService:
         self._guest = guest
         self._hub = hub
         self._audit = audit
+        self._settings_told: tuple[Settings, SettingsError | None, Encoded] | None = None
+        self._telling = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._answers: Mapping[str, Callable[[Any, Peer], Answer]] = {
             "GetSettings": self._get_settings,
@@ -116,16 +118,15 @@ class MemreactService:
                 self._audit.refused(peer, method, _in_words(error))
             raise
 
-    def _get_settings(self, call: control.GetSettings, peer: Peer) -> control.SettingsInForce:
+    def _get_settings(self, call: control.GetSettings, peer: Peer) -> Encoded:
+        """Tell of the settings in the same bytes until they change: they may be very many."""
         del call, peer
         settings, problem = self._store.settings, self._store.problem
-        return control.SettingsInForce(
-            settings=tables_to_wire(settings.config),
-            revision=settings.revision,
-            origins=dict(settings.origins),
-            problem=None if problem is None else _problem(control.Problem, problem),
-            warnings=settings.warnings,
-        )
+        told = self._settings_told
+        if told is None or told[0] is not settings or told[1] is not problem:
+            self._settings_told = None  # not two of them at a time
+            told = self._settings_told = (settings, problem, _in_force(settings, problem))
+        return told[2]
 
     def _patch_settings(self, call: control.PatchSettings, peer: Peer) -> control.Changed:
         patch = _config_of(call.patch, peer)
@@ -173,25 +174,29 @@ class MemreactService:
         return control.Changed(revision=change.revision, changed=tuple(keys), notes=change.notes)
 
     def _get_status(self, call: control.GetStatus, peer: Peer) -> Answer:
-        del peer
         path = None if call.path is None else _normal(call.path)
         if call.ledger:
-            return self._tell_afresh(self._guest.take_stock(), call, path)
+            return self._tell_afresh(call, path, peer)
         if call.cgroups is False:
             return control.StatusAnswer(status=self._guest.status(()))
-        return self._tell(path, self._guest.cgroups(path))
+        return self._tell_in_turn(path, peer)
 
     async def _tell_afresh(
-        self, stock: Awaitable[None], call: control.GetStatus, path: str | None
-    ) -> control.StatusAnswer:
-        await stock
+        self, call: control.GetStatus, path: str | None, peer: Peer
+    ) -> control.StatusAnswer | Encoded:
+        await self._guest.take_stock()
         if call.cgroups is False:
             return control.StatusAnswer(status=self._guest.status(()))
-        return await self._tell(path, self._guest.cgroups(path))
+        return await self._tell_in_turn(path, peer)
 
-    async def _tell(
-        self, path: str | None, cgroups: Iterator[CgroupStatus]
-    ) -> control.StatusAnswer:
+    async def _tell_in_turn(self, path: str | None, peer: Peer) -> Encoded:
+        """Tell those who may only read one after the other: it takes memory, and the loop."""
+        if peer.may_write:
+            return await self._tell(path, self._guest.cgroups(path))
+        async with self._telling:
+            return await self._tell(path, self._guest.cgroups(path))
+
+    async def _tell(self, path: str | None, cgroups: Iterator[CgroupStatus]) -> Encoded:
         """Tell of some cgroups at a time: between them a stall is heard of."""
         told: list[CgroupStatus] = []
         while some := tuple(islice(cgroups, _CGROUPS_AT_ONCE)):
@@ -199,7 +204,7 @@ class MemreactService:
             await asyncio.sleep(0)
         if path is not None and not told:
             raise _not_possible(f"there is no cgroup {path}")
-        return control.StatusAnswer(status=self._guest.status(tuple(told)))
+        return Encoded(control.StatusAnswer(status=self._guest.status(tuple(told))))
 
     def _get_doctor(
         self, call: control.GetDoctor, peer: Peer
@@ -287,6 +292,18 @@ class _Watching:
         if self._following is not None:
             self._following.close()
             self._following = None
+
+
+def _in_force(settings: Settings, problem: SettingsError | None) -> Encoded:
+    return Encoded(
+        control.SettingsInForce(
+            settings=tables_to_wire(settings.config),
+            revision=settings.revision,
+            origins=dict(settings.origins),
+            problem=None if problem is None else _problem(control.Problem, problem),
+            warnings=settings.warnings,
+        )
+    )
 
 
 def _how(call: control.Change, peer: Peer) -> dict[str, Any]:

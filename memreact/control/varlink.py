@@ -15,6 +15,7 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import msgspec
@@ -23,6 +24,7 @@ from msgspec import Raw, Struct
 import memreact_schemas
 from memreact import __version__
 from memreact.control.peer import Peer
+from memreact.control.sharing import Sharing, Turn
 from memreact_schemas import varlink
 from memreact_schemas.control import Method
 from memreact_schemas.varlink import (
@@ -36,6 +38,7 @@ from memreact_schemas.varlink import (
 __all__ = [
     "About",
     "Answer",
+    "Encoded",
     "Refused",
     "Service",
     "Stream",
@@ -47,6 +50,7 @@ __all__ = [
 _READER_CALL_BYTES_MAX = 64 << 10  # whoever may only read has nothing long to say
 _ITEMS_AT_ONCE = 32  # of a stream, in one turn of the loop
 _UNREAD_SECS = 60.0
+_READER_UNREAD_SECS = 5.0
 _SHOWN_MAX = 200  # characters of a name that goes back to whoever said it
 _NUL = b"\0"
 
@@ -82,7 +86,26 @@ class Stream(Protocol):
         """End: nobody listens any more."""
 
 
-Answer: TypeAlias = Struct | Stream | Coroutine[Any, Any, Struct]
+class Encoded:
+    """An answer that is written already: many who ask can be given the very same bytes.
+
+    Args:
+        parameters: What it says.
+    """
+
+    __slots__ = ("frame",)
+
+    def __init__(self, parameters: Struct) -> None:
+        frame = bytearray(b'{"parameters":')
+        _ENCODER.encode_into(parameters, frame, -1)
+        frame += b"}\0"
+        self.frame = bytes(frame)
+
+
+_ENCODER = msgspec.json.Encoder()
+
+_Later: TypeAlias = Coroutine[Any, Any, Struct | Encoded]
+Answer: TypeAlias = Struct | Encoded | Stream | _Later
 
 
 class Service(Protocol):
@@ -106,7 +129,9 @@ class VarlinkProtocol(asyncio.Protocol):
         services: Interfaces by their names.
         peer: Who is at the other end.
         refused: Told of refused calls.
-        unread_secs: Seconds after which a peer that does not read its answers is left.
+        unread_secs: Seconds after which a peer that does not read its answers is left; far fewer
+            for whoever may only read, where none are given.
+        sharing: What it shares with other connections.
     """
 
     def __init__(
@@ -115,16 +140,19 @@ class VarlinkProtocol(asyncio.Protocol):
         peer: Peer,
         refused: Refused,
         *,
-        unread_secs: float = _UNREAD_SECS,
+        unread_secs: float | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self._services = services
         self._peer = peer
         self._refused = refused
-        self._unread_secs = unread_secs
+        usual_secs = _UNREAD_SECS if peer.may_write else _READER_UNREAD_SECS
+        self._unread_secs = usual_secs if unread_secs is None else unread_secs
+        self._sharing = sharing or Sharing()
         self._limit = CALL_BYTES_MAX if peer.may_write else _READER_CALL_BYTES_MAX
         self._input = bytearray()
         self._searched = 0  # bytes of input that hold no NUL
-        self._next_call: asyncio.Handle | None = None
+        self._next_call: asyncio.Handle | Turn | None = None
         self._next_items: asyncio.Handle | None = None
         self._answering: asyncio.Task[None] | None = None
         self._stream: Stream | None = None
@@ -144,6 +172,22 @@ class VarlinkProtocol(asyncio.Protocol):
         return self._stream is not None or self._answering is not None
 
     @property
+    def unread(self) -> int:
+        """Bytes of answers that wait to be read."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether others come first: whoever may write is never left for another one's sake."""
+        return not self._peer.may_write
+
+    def leave(self) -> None:
+        """End at once, with what is not read yet."""
+        self._closed = True
+        self._refused(self._peer, "", f"{self.unread} bytes unread, and no room for them")
+        self._transport.abort()
+
+    @property
     def _gone(self) -> bool:
         """Whether nothing more is heard or said, ended from here or by whoever let them in."""
         return self._closed or self._transport.is_closing()
@@ -160,14 +204,13 @@ class VarlinkProtocol(asyncio.Protocol):
         self._input += data
         if len(self._input) > self._limit:
             self._transport.pause_reading()
-        if self._next_call is None:
-            self._one_call()
+        self._first_call()
 
     def eof_received(self) -> bool:
         """Answer what was asked before; a stream that they may not read any more ends."""
         self._ended = True
-        if not self._stream and self._next_call is None:
-            self._one_call()
+        if not self._stream:
+            self._first_call()
         return not (self._closed or self.streaming)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -178,6 +221,9 @@ class VarlinkProtocol(asyncio.Protocol):
             if handle is not None:
                 handle.cancel()
         self._input.clear()
+        self._sharing.forget(self)
+        if self._answering is not None:
+            self._answering.cancel()
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -197,10 +243,18 @@ class VarlinkProtocol(asyncio.Protocol):
         self._wake()
         self._go_on()
 
+    def _first_call(self) -> None:
+        """Look for a call: at once for whoever may write, and in their turn for all others."""
+        if self._peer.may_write and self._next_call is None:
+            self._one_call()
+        else:
+            self._go_on()
+
     def _go_on(self) -> None:
         """Look for the next call in the loop's next turn: others come in between."""
         if self._next_call is None and not self._closed:
-            self._next_call = self._loop.call_soon(self._one_call)
+            soon = self._loop.call_soon if self._peer.may_write else self._sharing.soon
+            self._next_call = soon(self._one_call)
 
     def _one_call(self) -> None:
         self._next_call = None
@@ -247,13 +301,13 @@ class VarlinkProtocol(asyncio.Protocol):
         except VarlinkError as error:
             self._send_error(call, error)
             return
-        if isinstance(answer, Struct):
+        if isinstance(answer, Struct | Encoded):
             self._send(call, answer)
         elif isinstance(answer, Stream):
             self._follow(answer)
         else:
             self._answering = self._loop.create_task(self._answer_later(call, answer))
-            self._answering.add_done_callback(self._answered)
+            self._answering.add_done_callback(partial(self._answered, answer))
 
     def _follow(self, stream: Stream) -> None:
         self._stream = stream
@@ -282,7 +336,7 @@ class VarlinkProtocol(asyncio.Protocol):
             self._refused(self._peer, name, "permission denied")
             raise VarlinkError(varlink.PermissionDenied())
 
-    async def _answer_later(self, call: Call, answer: Coroutine[Any, Any, Struct]) -> None:
+    async def _answer_later(self, call: Call, answer: _Later) -> None:
         try:
             parameters = await answer
         except VarlinkError as error:
@@ -290,7 +344,8 @@ class VarlinkProtocol(asyncio.Protocol):
         else:
             self._send(call, parameters)
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
+    def _answered(self, answer: _Later, task: asyncio.Task[None]) -> None:
+        answer.close()  # they may have left before it began
         self._answering = None
         self._go_on()
         if not task.cancelled():
@@ -312,8 +367,12 @@ class VarlinkProtocol(asyncio.Protocol):
             self._write(Reply(parameters=_json(item), continues=True))
         self._wake()
 
-    def _send(self, call: Call, parameters: Struct) -> None:
-        if not call.oneway:
+    def _send(self, call: Call, parameters: Struct | Encoded) -> None:
+        if call.oneway:
+            return
+        if isinstance(parameters, Encoded):
+            self._write_frame(parameters.frame)
+        else:
             self._write(Reply(parameters=_json(parameters)))
 
     def _send_error(self, call: Call, error: VarlinkError) -> None:
@@ -321,13 +380,18 @@ class VarlinkProtocol(asyncio.Protocol):
             self._write(Reply(parameters=_json(error.error), error=str(error)))
 
     def _write(self, reply: Reply) -> None:
+        if not self._gone:
+            self._write_frame(msgspec.json.encode(reply) + _NUL)
+
+    def _write_frame(self, frame: bytes) -> None:
         if self._gone:
             return
-        data = msgspec.json.encode(reply)
-        if len(data) > ANSWER_BYTES_MAX:
-            self._no_call(f"an answer of {len(data)} bytes")
+        if len(frame) > ANSWER_BYTES_MAX:
+            self._no_call(f"an answer of {len(frame)} bytes")
             return
-        self._transport.write(data + _NUL)
+        self._transport.write(frame)
+        if self.unread:
+            self._sharing.wrote(self)
 
 
 class About:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 import pytest
@@ -24,8 +24,8 @@ from memreact.run_dir import PushedFile
 from memreact.settings import DEFAULT_ORIGIN, Layer, Settings, SettingsError, load_text
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
-from memreact_schemas import doctor
-from memreact_schemas.config import DEFAULTS, U64_MAX, Config, Control
+from memreact_schemas import control, doctor
+from memreact_schemas.config import DEFAULTS, U64_MAX, Config, Control, Memcg
 from memreact_schemas.control import METHODS, tables_from_wire
 from memreact_schemas.status import CgroupStatus, Counters, DecisionRow, NextEviction, Status
 from tests.conftest import LOOPS
@@ -350,6 +350,50 @@ async def test_status_is_of_all_or_of_one_or_of_no_cgroup(daemon: Daemon) -> Non
         assert error == (f"{IO}.NotPossible", {"why": "there is no cgroup /c"})
         error = await client.fail(f"{IO}.GetStatus", path="/a/../b")
         assert error == ("org.varlink.service.InvalidParameter", {"parameter": "path"})
+
+
+@pytest.mark.asyncio
+async def test_settings_are_written_once_for_all_who_ask_until_they_change(daemon: Daemon) -> None:
+    def told() -> object:
+        return daemon.service.answer("GetSettings", control.GetSettings(), READER)
+
+    first = told()
+    assert told() is first
+    daemon.store.patch(Config(memcg=Memcg(swap=True)), by="host")
+    second = told()
+    assert second is not first
+    assert told() is second
+    daemon.text = "nonsense"
+    with pytest.raises(SettingsError):
+        daemon.store.reload()
+    assert told() is not second
+
+
+@pytest.mark.parametrize(("peer", "at_once"), [(READER, 1), (HOST, 3)])
+@pytest.mark.asyncio
+async def test_status_is_gathered_for_one_reader_at_a_time(
+    daemon: Daemon, peer: Peer, at_once: int
+) -> None:
+    gathering: list[int] = []
+    most = 0
+
+    def cgroups(_: str | None) -> Iterator[CgroupStatus]:
+        nonlocal most
+        gathering.append(1)
+        most = max(most, len(gathering))
+        yield from list(daemon.cgroups(None)) * 100
+        gathering.pop()
+
+    daemon.service._guest = daemon.service._guest._replace(cgroups=cgroups)
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(daemon.serve(peer)) for _ in range(3)]
+        for client in clients:
+            await client.send(call(f"{IO}.GetStatus"))
+        for client in clients:
+            answer = await client.message()
+            assert answer is not None
+            assert len(answer["parameters"]["status"]["cgroups"]) == 200
+    assert most == at_once
 
 
 @pytest.mark.asyncio

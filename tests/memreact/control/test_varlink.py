@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from memreact.control.peer import Peer
+from memreact.control.sharing import Sharing
 from memreact.control.varlink import (
     About,
     Answer,
@@ -132,7 +134,7 @@ class Refusals(list[tuple[str, str, str]]):
 class Served:
     """A protocol with a service behind it."""
 
-    def __init__(self, peer: Peer = ROOT, **how: float) -> None:
+    def __init__(self, peer: Peer = ROOT, **how: Any) -> None:  # noqa: ANN401  # as it takes them
         self.echo = Echo()
         self.refusals = Refusals()
         services: dict[str, Service] = {"io.test": self.echo, SERVICE: About((self.echo,))}
@@ -397,6 +399,72 @@ async def test_an_answer_that_is_too_long_for_any_client_is_not_sent() -> None:
         await client.send(call("io.test.Say", {"text": "x" * 1000, "times": 20_000}))
         assert await client.message() is None
     assert served.refusals[0][2].startswith("an answer of 20000")
+
+
+def _readers(number: int, sharing: Sharing) -> list[Served]:
+    return [Served(READER, sharing=sharing) for _ in range(number)]
+
+
+@pytest.mark.asyncio
+async def test_readers_are_answered_one_in_each_turn_of_the_loop() -> None:
+    readers = _readers(8, Sharing())
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(serve(each.protocol)) for each in readers]
+        for each in readers:
+            each.protocol.data_received(call("io.test.Say", {"text": "x"}))
+        heard = []
+        for _ in range(8):
+            await asyncio.sleep(0)
+            heard.append(sum(len(each.echo.heard) for each in readers))
+        assert heard == [1, 2, 3, 4, 5, 6, 7, 8]
+        for client in clients:
+            assert await client.message() == {"parameters": {"text": "x"}}
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_leaves_gives_its_turn_to_the_next_one() -> None:
+    gone, stays = _readers(2, Sharing())
+    async with serve(gone.protocol), serve(stays.protocol) as client:
+        gone.protocol.data_received(call("io.test.Say", {"text": "gone"}))
+        gone.protocol.connection_lost(None)
+        assert await client.ask("io.test.Say", text="stays") == {"text": "stays"}
+    assert gone.echo.heard == []
+
+
+@pytest.mark.asyncio
+async def test_readers_that_do_not_read_share_a_budget_and_writers_are_not_left() -> None:
+    sharing = Sharing(unread_max=4_500_000)
+    root = Served(ROOT, sharing=sharing)
+    readers = _readers(4, sharing)
+    async with AsyncExitStack() as stack:
+        for number, each in enumerate((root, *readers)):
+            client = await stack.enter_async_context(serve(each.protocol))
+            await client.send(call("io.test.Say", {"text": "x" * 1000, "times": 1800 + number}))
+            await settled()
+            await settled()
+        assert [len(each.refusals) for each in (root, *readers)] == [0, 0, 1, 1, 1]
+        assert root.protocol.unread + readers[0].protocol.unread > 3_000_000
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_never_reads_is_left_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memreact.control.varlink._READER_UNREAD_SECS", 0.02)
+    served = Served(READER)
+    async with serve(served.protocol) as client:
+        await client.send(call("io.test.Say", {"text": "x" * 1000, "times": 5000}))
+        lost = asyncio.Event()
+        served.protocol.connection_lost = lambda _: lost.set()  # type: ignore[assignment,method-assign]
+        await asyncio.wait_for(lost.wait(), 20)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_nobody_waits_for_any_more_is_not_made() -> None:
+    served = Served()
+    async with serve(served.protocol) as client:
+        await client.send(call("io.test.Wait"))
+        await settled()
+        assert served.protocol.busy
+    assert not served.protocol.busy
 
 
 async def _watch(served: Served, client: Client) -> Numbers:
