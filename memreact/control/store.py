@@ -274,17 +274,20 @@ class SettingsStore:
             SettingsError: One is wrong; what is in force stays, and `problem` tells it.
         """
         try:
-            below = self._read()
+            change = self._put_in_force(self._read(), self._pushed, dry_run=False)
         except SettingsError as error:
             self.problem = error
             raise
         self.problem = None
-        return self._put_in_force(below, self._pushed, dry_run=False)
+        return change
 
     def _read(self) -> Layer:
         """Read all weaker layers, as one."""
         layers = self._read_files()
-        return flatten([*layers, Layer("", Config(), warnings=self._warnings)])
+        below = flatten([*layers, Layer("", Config(), warnings=self._warnings)])
+        # Seen now, not when a push would be one too many: at a start nothing else would refuse it.
+        _check_entries(below.config, "settings files")
+        return below
 
     def _check_ways(self, pushed: Pushed, by: str, *, over_vsock: bool) -> None:
         check_ways(
@@ -385,10 +388,14 @@ def _within_bounds(config: Config, data: bytes) -> bytes:
     if len(data) > PUSHED_BYTES_MAX:
         limit = f"at most {PUSHED_BYTES_MAX} bytes of pushed settings"
         raise SettingsError(PUSHED_ORIGIN, limit, found="more")
+    _check_entries(config, PUSHED_ORIGIN)
+    return data
+
+
+def _check_entries(config: Config, origin: str) -> None:
     if len(config.memcg.cgroup) > ENTRIES_MAX:
         limit = f"at most {ENTRIES_MAX} entries in all layers"
-        raise SettingsError(PUSHED_ORIGIN, limit, key="memcg.cgroup")
-    return data
+        raise SettingsError(origin, limit, key="memcg.cgroup")
 
 
 def _differences(before: Settings, after: Settings) -> tuple[ChangedKey, ...]:

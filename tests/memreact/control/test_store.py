@@ -275,6 +275,19 @@ def test_a_key_of_a_deleted_rule_can_be_dropped_and_nothing_happens(machine: Mac
     assert not any(entry.path == "/init.scope" for entry in store.settings.config.memcg.cgroup)
 
 
+def test_files_with_too_many_entries_show_in_status_and_keep_a_start_from_happening(
+    machine: Machine,
+) -> None:
+    entries = (f"[[memcg.cgroup]]\npath = '/{n}'\nswap = false\n" for n in range(ENTRIES_MAX))
+    machine.says("".join(entries))
+    with pytest.raises(SettingsError, match=f"at most {ENTRIES_MAX} entries"):
+        machine.store.reload()
+    assert machine.store.problem is not None
+    assert machine.store.settings.revision == 1
+    with pytest.raises(SettingsError, match="settings files"):
+        machine.restarted()
+
+
 def test_a_built_in_rule_can_be_deleted(machine: Machine) -> None:
     rules = machine.store.settings.rules
     assert rules_for(rules, "/init.scope", 0).disabled
