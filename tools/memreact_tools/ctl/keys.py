@@ -11,12 +11,15 @@ from msgspec import Struct
 
 from memreact_schemas.config import CgroupEntry, Config
 from memreact_schemas.control import tables_to_wire
+from memreact_schemas.wording import values_of
 
 __all__ = ["Misused", "key_names", "patch_from", "rule_from", "told_near", "unknown_key"]
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
 _BROKEN = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
+_BY_HAND = re.compile(r"Expected (?!`int`)(.*) for `\w+(?:\[\d+\])?`", re.DOTALL)
 _RULES = "memcg.cgroup"
+_ENTRY = ("memcg", "cgroup", 0)
 
 
 class Misused(Exception):  # noqa: N818  # reads as what happened
@@ -49,7 +52,7 @@ def patch_from(pairs: Sequence[str]) -> dict[str, object]:
         if name not in key_names():
             raise Misused(unknown_key(name))
         kind = type(getattr(config, table))
-        value = getattr(_checked(kind, key, text, name), key)
+        value = getattr(_checked(kind, (table,), key, text, name), key)
         changed = msgspec.structs.replace(getattr(config, table), **{key: value})
         config = msgspec.structs.replace(config, **{table: changed})
     return tables_to_wire(config)
@@ -74,11 +77,13 @@ def rule_from(path: str, numa: str | None, pairs: Sequence[str]) -> dict[str, ob
         key = name.removeprefix("memcg.")
         if key not in keys:
             raise Misused(f"no rule has a key {name!r}: {told_near(key, keys)}")
-        said[key] = getattr(_checked(CgroupEntry, key, text, name, path="/"), key)
+        said[key] = getattr(_checked(CgroupEntry, _ENTRY, key, text, name), key)
     try:
         msgspec.convert(said, CgroupEntry)
     except msgspec.ValidationError as error:
-        raise Misused(f"{path}: {error}") from error
+        nodes = "$.numa" in str(error)
+        told = f"--numa: expected {values_of((*_ENTRY, 'numa'))}" if nodes else error
+        raise Misused(f"{path}: {told}") from error
     return said
 
 
@@ -107,15 +112,20 @@ def _split(pairs: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield name, text.strip()
 
 
-def _checked(kind: type[Struct], key: str, text: str, name: str, **others: str) -> Struct:
+def _checked(
+    kind: type[Struct], table: tuple[str | int, ...], key: str, text: str, name: str
+) -> Struct:
     """Return a table with this key in it: the first reading of the text that the schema takes."""
+    others = {"path": "/"} if kind is CgroupEntry else {}
     trouble = ""
     for value in _readings(text):
         try:
             return msgspec.convert({**others, key: value}, kind)
         except msgspec.ValidationError as error:
             trouble = trouble or str(error).partition(" - at ")[0]
-    raise Misused(f"{name}={text}: {trouble}")
+    found = _BY_HAND.fullmatch(trouble)  # what the schema checks itself, it says itself
+    words = found[1] if found else values_of((*table, key)) or trouble
+    raise Misused(f"{name}={text}: expected {words}")
 
 
 def _readings(text: str) -> Iterator[object]:
