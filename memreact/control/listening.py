@@ -2,7 +2,8 @@
 
 Whoever connects is looked at before anything is made that would listen to them. Connections are
 bounded: a new one takes the place of the one that was silent for the longest, and where there is
-none to spare it is closed at once.
+none to spare it is closed at once. Those who may only read take no place of one who may write, and
+none of them has more than half of all places.
 
 No loop accepts on AF_VSOCK for us, so a listener is watched and accepted from here; see
 `kernelio.vsock`.
@@ -14,9 +15,10 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeAlias, cast
 
 from kernelio import unix_socket, vsock
@@ -33,6 +35,7 @@ CONNECTIONS_MAX = 64
 """Of one door."""
 
 _ACCEPTS_AT_ONCE = 32
+_BACKLOG = 1024  # a crowd in front of the door keeps nobody from knocking
 _REST_SECS = 1.0
 _UNREAD_SECS = 10.0
 _NOTHING_LEFT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -49,7 +52,7 @@ Accept: TypeAlias = Callable[[socket.socket], tuple[socket.socket, Who]]
 class VsockCalls(NamedTuple):
     """What is needed of AF_VSOCK; a test on a machine without it brings its own."""
 
-    open_listener: Callable[[int], socket.socket] = vsock.open_listener
+    open_listener: Callable[[int], socket.socket] = partial(vsock.open_listener, backlog=_BACKLOG)
     accept: Callable[[socket.socket], tuple[socket.socket, int, int]] = vsock.accept
     local_cid: Callable[[], int] = vsock.local_cid
 
@@ -130,6 +133,8 @@ class Door:
         audit: Told of whom was refused.
         journal: Told of trouble.
         limit: Connections at a time.
+        limit_of_one: Connections at a time of one peer that may only read; half of all where it is
+            not given.
     """
 
     def __init__(  # noqa: PLR0913  # the parts come from outside, so that a test brings its own
@@ -142,6 +147,7 @@ class Door:
         audit: Audit,
         journal: Journal,
         limit: int = CONNECTIONS_MAX,
+        limit_of_one: int | None = None,
     ) -> None:
         self.name = name
         self.loop = asyncio.get_running_loop()
@@ -153,6 +159,7 @@ class Door:
         self._audit = audit
         self._journal = journal
         self._limit = limit
+        self._limit_of_one = limit // 2 if limit_of_one is None else limit_of_one
         self._listener: socket.socket | None = None
         self._connections: dict[_Connection, None] = {}
         self._arriving: set[asyncio.Task[None]] = set()
@@ -237,7 +244,7 @@ class Door:
             stream.close()
             self._audit.refused(peer, "connect", f"permission denied: {self.name}")
             return
-        if len(self._connections) >= self._limit and not self._make_room(peer):
+        if not self._has_room(peer):
             stream.close()
             self.turned_away += 1
             return
@@ -254,17 +261,24 @@ class Door:
             stream.close()
             self.left(connection)
 
-    def _make_room(self, newcomer: Peer) -> bool:
+    def _has_room(self, newcomer: Peer) -> bool:
+        """Whether there is a place, or one could be made."""
+        if not newcomer.may_write:
+            own = [each for each in self._connections if each.peer == newcomer]
+            if len(own) >= self._limit_of_one:
+                return self._make_room(newcomer, own)
+        return len(self._connections) < self._limit or self._make_room(newcomer, self._connections)
+
+    def _make_room(self, newcomer: Peer, among: Iterable[_Connection]) -> bool:
         """End the silent connection that was heard last; whoever may write is not kept out.
 
         A connection with a call under way is ended only for one who may write, and only if its own
-        peer may not.
+        peer may not. One who may write is ended only for another one.
         """
-        spare = [
-            each
-            for each in self._connections
-            if not each.busy or (newcomer.may_write and not each.peer.may_write)
-        ]
+        if newcomer.may_write:
+            spare = [each for each in among if not (each.busy and each.peer.may_write)]
+        else:
+            spare = [each for each in among if not (each.busy or each.peer.may_write)]
         if not spare:
             return False
         self.turned_away += 1
@@ -368,7 +382,7 @@ class Listening:
         if path in self._named:
             unix_socket.give_to_group(path, group)
         else:
-            self._unix[path].listen(unix_socket.open_listener(path, group=group))
+            self._unix[path].listen(unix_socket.open_listener(path, group=group, backlog=_BACKLOG))
             self._named.add(path)
 
     def _leave_vsock(self, key: str) -> int | None:

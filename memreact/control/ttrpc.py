@@ -309,6 +309,8 @@ class _Connection(asyncio.Protocol):
     def _answer_some(self) -> None:
         """Answer as many frames as one turn of the loop may take."""
         self._turn = None
+        if self._transport.is_closing():
+            return  # shown out: what is left in their frames is not done any more
         waited_us = int((self._loop.time() - self._arrived) * 1_000_000)
         frames = list(islice(self._frames, _AT_ONCE))
         self._behind = len(frames) == _AT_ONCE

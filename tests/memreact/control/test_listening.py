@@ -432,7 +432,9 @@ ROOT = Peer("root", may_read=True, may_write=True)
 class OneDoor:
     """A door for two, whose peers are what the test says."""
 
-    def __init__(self, folder: os.PathLike[str], make: type[asyncio.Protocol]) -> None:
+    def __init__(
+        self, folder: os.PathLike[str], make: type[asyncio.Protocol], *, limit_of_one: int = 2
+    ) -> None:
         self.path = f"{folder}/door"
         self.peer = ROOT
         self.lines: list[str] = []
@@ -447,6 +449,7 @@ class OneDoor:
             audit=Audit(journal, lambda: Instant(0)),
             journal=journal,
             limit=2,
+            limit_of_one=limit_of_one,
         )
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         listener.bind(self.path)
@@ -510,6 +513,47 @@ async def test_a_silent_reader_goes_before_a_silent_writer(tmp_path: os.PathLike
     await noticed()
     for client in clients:
         client.stream.close()
+
+
+async def _open_ones(one: OneDoor, clients: list[Client]) -> list[bool]:
+    found = [await _is_open(client) for client in clients]
+    one.door.close(at_once=True)
+    await noticed()
+    for client in clients:
+        client.stream.close()
+    return found
+
+
+@pytest.mark.asyncio
+async def test_a_reader_takes_no_place_of_a_silent_writer(tmp_path: os.PathLike[str]) -> None:
+    one = OneDoor(tmp_path, asyncio.Protocol)
+    clients = [await one.connect(peer) for peer in (ROOT, ROOT, READER)]
+    assert await _open_ones(one, clients) == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [(asyncio.Protocol, [False, True, True]), (Busy, [True, False, True])],
+)
+@pytest.mark.asyncio
+async def test_one_reader_does_not_take_the_places_of_all_others(
+    tmp_path: os.PathLike[str], make: type[asyncio.Protocol], found: list[bool]
+) -> None:
+    one = OneDoor(tmp_path, make, limit_of_one=1)
+    other = Peer("uid 1001", may_read=True, may_write=False)
+    clients = [await one.connect(peer) for peer in (READER, READER, other)]
+    assert await _open_ones(one, clients) == found
+
+
+@pytest.mark.asyncio
+async def test_a_crowd_may_wait_in_front_of_the_door(tmp_path: os.PathLike[str]) -> None:
+    async with machine(tmp_path):
+        crowd = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+        for stream in crowd:
+            stream.settimeout(0)  # a full queue would refuse it
+            stream.connect(f"{tmp_path}/io.memreact")
+        for stream in crowd:
+            stream.close()
 
 
 @pytest.mark.asyncio

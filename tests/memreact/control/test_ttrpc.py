@@ -385,6 +385,20 @@ async def test_a_caller_that_goes_away_harms_nobody(left: bytes) -> None:
 
 
 @pytest.mark.asyncio
+async def test_who_was_shown_out_changes_nothing_more() -> None:
+    agent = Agent()
+    protocol = ttrpc.ttrpc_protocol(agent, Peer("host", may_read=True, may_write=True), Refusals())
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_accepted_socket(lambda: protocol, ours)
+    with theirs:
+        transport.close()
+        protocol.data_received(memcg(swap=True))
+        await asyncio.sleep(0)
+    assert agent.seen == []
+
+
+@pytest.mark.asyncio
 async def test_a_slow_reader_gets_every_answer() -> None:
     count = 3000
     async with calling(Agent()) as caller:
