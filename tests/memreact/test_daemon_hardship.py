@@ -34,6 +34,7 @@ from tests.memreact.kernel_files import shows_memcg
 from tests.memreact.test_daemon import (
     BUSY,
     NOTHING_ENDS,
+    PATIENCE_S,
     QUIET,
     UNHEARD,
     Alive,
