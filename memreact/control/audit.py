@@ -15,14 +15,29 @@ __all__ = ["Audit", "as_json"]
 
 _REFUSALS_MAX = 20  # lines in one window: whoever is refused can ask again at no cost
 _WINDOW_US = 10_000_000
+_PEERS_MAX = 64  # with a budget of their own; all others share one
+_OTHERS = ""
 _SHOWN_KEYS_MAX = 32
 _SHOWN_MAX = 500  # characters of what a peer said
+_PAIRS_MAX = 4000  # characters of all that changed: the journal cuts longer lines in two
+
+
+class _Budget:
+    """Lines that one peer's refusals may still have, and how many had none."""
+
+    __slots__ = ("left", "unsaid", "window_ends")
+
+    def __init__(self) -> None:
+        self.window_ends = Instant(0)
+        self.left = 0
+        self.unsaid = 0
 
 
 class Audit:
     """Tells of what was changed and what was refused.
 
-    Refusals that come too fast are counted, and told with the next one that is shown.
+    Refusals of one peer that come too fast are counted, and told with its next one that is shown:
+    a flood of one hides nothing of another.
 
     Args:
         journal: One of its own, so that no setting can silence it.
@@ -32,9 +47,7 @@ class Audit:
     def __init__(self, journal: Journal, clock: Callable[[], Instant]) -> None:
         self._journal = journal
         self._clock = clock
-        self._window_ends = Instant(0)
-        self._left = _REFUSALS_MAX
-        self._unsaid = 0
+        self._budgets: dict[str, _Budget] = {}
 
     def changed(self, peer: Peer, verb: str, change: Change) -> None:
         """Tell of a change of settings, if it was one."""
@@ -42,8 +55,8 @@ class Audit:
             return
         shown = change.changed[:_SHOWN_KEYS_MAX]
         said: dict[str, object] = {"revision": change.revision, "keys": len(change.changed)}
-        said["from"] = " ".join(_pair(each, each.before) for each in shown)
-        said["to"] = " ".join(_pair(each, each.after) for each in shown)
+        said["from"] = _cut(" ".join(_pair(each, each.before) for each in shown), _PAIRS_MAX)
+        said["to"] = _cut(" ".join(_pair(each, each.after) for each in shown), _PAIRS_MAX)
         self._journal.say("notice", "changed", peer=peer.name, verb=verb, **said)
 
     def asked(self, peer: Peer, verb: str, **what: object) -> None:
@@ -54,17 +67,29 @@ class Audit:
     def refused(self, peer: Peer, verb: str, why: str) -> None:
         """Tell of a call, or a connection, that was refused."""
         now = self._clock()
-        if now >= self._window_ends:
-            self._window_ends = Instant(now + _WINDOW_US)
-            self._left = _REFUSALS_MAX
-        if not self._left:
-            self._unsaid += 1
+        budget = self._budget(peer.name, now)
+        if now >= budget.window_ends:
+            budget.window_ends = Instant(now + _WINDOW_US)
+            budget.left = _REFUSALS_MAX
+        if not budget.left:
+            budget.unsaid += 1
             return
-        self._left -= 1
-        also = {"also": self._unsaid} if self._unsaid else {}
-        self._unsaid = 0
+        budget.left -= 1
+        also = {"also": budget.unsaid} if budget.unsaid else {}
+        budget.unsaid = 0
         verb, why = verb[:_SHOWN_MAX], why[:_SHOWN_MAX]
         self._journal.say("warning", "refused", peer=peer.name, verb=verb, because=why, **also)
+
+    def _budget(self, name: str, now: Instant) -> _Budget:
+        if name not in self._budgets and len(self._budgets) >= _PEERS_MAX:
+            self._budgets = {
+                known: budget
+                for known, budget in self._budgets.items()
+                if budget.unsaid or now < budget.window_ends
+            }
+        if name not in self._budgets and len(self._budgets) >= _PEERS_MAX:
+            name = _OTHERS
+        return self._budgets.setdefault(name, _Budget())
 
 
 def as_json(value: object) -> str | None:
@@ -73,4 +98,8 @@ def as_json(value: object) -> str | None:
 
 
 def _pair(key: ChangedKey, value: object) -> str:
-    return f"{key.key}={as_json(value) or 'unset'}"
+    return _cut(f"{key.key}={as_json(value) or 'unset'}", _SHOWN_MAX)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

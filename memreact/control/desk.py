@@ -28,9 +28,10 @@ _FILES = Peer("settings files", may_read=True, may_write=True)
 class _KataAgent:
     """The calls of Kata's agent that concern us, as pushes like any other."""
 
-    def __init__(self, store: SettingsStore, audit: Audit) -> None:
+    def __init__(self, store: SettingsStore, audit: Audit, journal: Journal) -> None:
         self._store = store
         self._audit = audit
+        self._journal = journal
 
     def set_memcg(self, keys: Memcg, peer: Peer) -> None:
         """Put keys of `[memcg]` in force."""
@@ -41,7 +42,10 @@ class _KataAgent:
         self._told(peer, "MemAgentCompactSet", Config(compact=keys))
 
     def _told(self, peer: Peer, verb: str, patch: Config) -> None:
-        self._audit.changed(peer, verb, self._store.patch(patch, by=peer.name))
+        change = self._store.patch(patch, by=peer.name)
+        self._audit.changed(peer, verb, change)
+        for note in change.notes:  # Kata's client has no place to be told
+            self._journal.say("warning", "settings_note", note=note)
 
 
 class Desk:
@@ -79,7 +83,7 @@ class Desk:
         self._listening = Listening(
             folder,
             varlink=lambda peer: VarlinkProtocol(services, peer, audit.refused, sharing=sharing),
-            ttrpc=partial(ttrpc_protocol, _KataAgent(store, audit), audit=audit.refused),
+            ttrpc=partial(ttrpc_protocol, _KataAgent(store, audit, journal), audit=audit.refused),
             audit=audit,
             journal=journal,
         )
@@ -102,6 +106,7 @@ class Desk:
 
     def reload(self) -> Change | None:
         """Read the files again; a bad one keeps what is in force, and None is returned."""
+        self._listening.look_up_group()
         try:
             change = self._store.reload()
         except SettingsError as error:

@@ -349,7 +349,7 @@ class Listening:
         have to go do so when it is written.
         """
         self._control = control
-        self._readers = unix_socket.find_group(control.group) if control.group else None
+        self._readers = self._found_group()
         for path in self._unix:
             self._settle_unix(path)
         # All leave before any comes: one may take the port of another.
@@ -358,6 +358,15 @@ class Listening:
             self._settle_vsock(key, port)
         for door in self.doors:
             self._soon(door.admit_again)
+
+    def look_up_group(self) -> None:
+        """Let members of the group in that is there by now, and nobody of one that is gone."""
+        if self._named and self._found_group() != self._readers:
+            self.settle(self._control)
+
+    def _found_group(self) -> int | None:
+        group = self._control.group
+        return unix_socket.find_group(group) if group else None
 
     def close(self) -> None:
         """Listen no more, at once."""

@@ -32,6 +32,7 @@ from memreact_schemas.status import CgroupStatus, DecisionRow, Status
 __all__ = ["Guest", "MemreactService"]
 
 WATCHERS_MAX = 16
+_KEPT_FOR_WRITERS = 4  # of these: who may only read cannot keep the others out
 _WAITING_MAX = 256  # decisions that one of them has not read yet
 _CGROUPS_AT_ONCE = 64
 _US_PER_SEC = 1_000_000
@@ -251,12 +252,12 @@ class MemreactService:
         return control.Nothing()
 
     def _watch(self, call: control.Watch, peer: Peer) -> _Watching:
-        del peer
         decisions, status = call.decisions is not False, bool(call.status)
         if not (decisions or status):
             raise _not_possible("there is nothing to watch: neither decisions nor status")
-        if self._hub.subscribers >= WATCHERS_MAX:
-            raise _not_possible(f"{WATCHERS_MAX} watch already")
+        places = WATCHERS_MAX if peer.may_write else WATCHERS_MAX - _KEPT_FOR_WRITERS
+        if self._hub.subscribers >= places:
+            raise _not_possible(f"{places} watch already")
         return _Watching(self._hub, self._guest, decisions=decisions, status=status)
 
 

@@ -64,3 +64,26 @@ def test_refusals_that_come_too_fast_are_counted() -> None:
     told.audit.refused(HOST, "connect", "again")
     assert told.lines[20] == f"refused peer=host verb=connect because={'x' * 500} also=80\n"
     assert told.lines[21:] == ["refused peer=host verb=connect because=again\n"]
+
+
+def test_a_flood_of_one_peer_hides_nothing_of_another() -> None:
+    told = Told()
+    for _ in range(100):
+        told.audit.refused(Peer("uid 65534", may_read=True, may_write=False), "Pause", "no")
+    told.audit.refused(Peer("uid 12345", may_read=True, may_write=False), "PatchSettings", "no")
+    assert told.lines[-1] == 'refused peer="uid 12345" verb=PatchSettings because=no\n'
+
+
+def test_peers_without_end_share_what_is_left_and_cost_no_memory() -> None:
+    told = Told()
+    for number in range(1000):
+        told.audit.refused(Peer(f"uid {number}", may_read=False, may_write=False), "connect", "no")
+    assert len(told.audit._budgets) <= 65
+    assert 64 <= len(told.lines) <= 64 + 20
+
+
+def test_a_very_long_value_is_cut() -> None:
+    told = Told()
+    long = tuple(ChangedKey(f"k{n}", before="x" * 5000, after=None, origin="") for n in range(32))
+    told.audit.changed(HOST, "PatchSettings", Change(7, long))
+    assert len(told.lines[0]) < 10_000

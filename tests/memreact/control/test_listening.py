@@ -313,6 +313,22 @@ async def test_a_kernel_without_vsock_serves_unix_all_the_same(
 
 
 @pytest.mark.asyncio
+async def test_a_group_that_appears_later_is_let_in_when_it_is_looked_up(
+    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[int] = []
+    monkeypatch.setattr(
+        "kernelio.unix_socket.find_group", lambda _name: there[0] if there else None
+    )
+    name = f"{tmp_path}/io.memreact"
+    async with machine(tmp_path, Control(group="memreact")) as here:
+        assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
+        there.append(os.getgid())
+        here.listening.look_up_group()
+        assert stat.S_IMODE(os.stat(name).st_mode) == 0o660
+
+
+@pytest.mark.asyncio
 async def test_a_group_that_the_socket_cannot_be_given_to_keeps_nobody_else_out(
     tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -521,6 +521,22 @@ async def test_a_reader_that_is_too_slow_misses_the_oldest_and_is_told(daemon: D
 
 
 @pytest.mark.asyncio
+async def test_readers_leave_some_places_to_those_who_may_write(daemon: Daemon) -> None:
+    for _ in range(WATCHERS_MAX - 4):
+        daemon.hub.subscribe(1, lambda: None)
+    async with daemon.serve(READER) as client:
+        await client.send(call(f"{IO}.Watch", more=True))
+        answer = await client.message()
+        assert answer is not None
+        assert answer["error"] == f"{IO}.NotPossible"
+    async with daemon.serve(HOST) as client:
+        await _watch(client, decisions=False, status=True)
+        answer = await client.message()
+        assert answer is not None
+        assert "error" not in answer
+
+
+@pytest.mark.asyncio
 async def test_no_more_than_some_can_watch(daemon: Daemon) -> None:
     for _ in range(WATCHERS_MAX):
         daemon.hub.subscribe(1, lambda: None)
