@@ -642,6 +642,16 @@ def test_long_answers_of_many_stand_below_their_addresses(
     assert f"{b}:\n  memcg.swap = false" in said
 
 
+def test_a_guest_that_refuses_without_a_word_has_a_row_like_any_other(
+    guests: Guests, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = guests({"a": VarlinkDouble({"Resume": Failure("", {})}), "b": VarlinkDouble()})
+    assert main(["resume", "--address", a, "--address", b]) == 1
+    said = capsys.readouterr().out
+    assert f"{a}  failed" in said
+    assert f"{b}  done" in said
+
+
 def test_what_differs_between_guests_is_told(
     guests: Guests, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ from memreact_tools.plain import plain, plain_json
 __all__ = ["ask", "code_of", "one_of", "said", "tell", "watch", "why"]
 
 _DONE, _COULD_NOT = 0, 1
+_NO_REASON = ("no reason given",)
 
 
 class Failed(Struct):
@@ -150,7 +151,8 @@ def tell(verb: Verb, asked: argparse.Namespace, guests: Round) -> int:
     except KeyboardInterrupt:
         _tell_interrupted(verb, asked, held, guests)
         return _COULD_NOT
-    _tell_end(asked, held)
+    in_order = sorted(held, key=lambda outcome: guests.addresses.index(outcome.address))
+    _tell_end(asked, in_order)
     return _COULD_NOT if any(outcome.failed for outcome in held) else _DONE
 
 
@@ -194,7 +196,7 @@ def _lines(verb: Verb, outcome: Outcome, guests: Round) -> Iterator[str]:
     width = max(len(plain(str(address))) for address in guests.addresses)
     if outcome.failed or verb.row:
         state = "failed" if outcome.failed else "done"
-        yield f"{name:<{width}}  {state:<6}  {outcome.text.splitlines()[0]}"
+        yield f"{name:<{width}}  {state:<6}  {(outcome.text.splitlines() or _NO_REASON)[0]}"
     else:
         yield f"{name}:"
         yield from (f"  {line}" for line in outcome.text.splitlines())

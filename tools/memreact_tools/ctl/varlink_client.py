@@ -116,7 +116,7 @@ def _replies(stream: socket.socket, deadline: Deadline) -> Iterator[Reply]:
 def _decoded(frame: bytes) -> Reply:
     try:
         return msgspec.json.decode(frame, type=Reply)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BrokenConnection(f"the answer is no Varlink: {error}") from error
 
 
