@@ -123,7 +123,8 @@ def test_every_verb_tells_people_and_programs(host: Host) -> None:
         *(["rule", "add", "/a.slice", "swap=true"], ["rule", "set", "/a.slice", "swap=false"]),
     ):
         assert host.ctl(*words, *(["--dry-run"] if "add" in words else []))
-        assert isinstance(host.asked(*words), dict)
+        told = msgspec.json.decode(host.ctl(*words, "--json"))
+        assert isinstance(told, list if words == ["diff"] else dict)
     host.ctl("rule", "del", "/a.slice")
     assert host.settings()["log"]["level"] == "debug"
 
