@@ -40,8 +40,6 @@ from memreact_schemas.status import (
 
 __all__ = ["Surroundings", "cgroups_of", "status_line", "status_of"]
 
-_SECOND_US = 1_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:

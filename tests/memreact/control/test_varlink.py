@@ -510,7 +510,7 @@ async def test_a_stream_ends_when_its_reader_leaves() -> None:
     async with serve(served.protocol) as client:
         numbers = await _watch(served, client)
         client.stream.close()
-        await asyncio.sleep(0.02)
+        await settled()
         assert numbers.closed
         numbers.wake()
 
