@@ -15,6 +15,9 @@ TWO_CORES := --numprocesses=2 --dist=loadfile
 LAB := PYTHONPATH=.:schemas:tools $(BIN)/python -m lab
 CODE := memreact kernelio schemas tools tests packaging
 
+# Tests that were compiled once are not compiled again, whatever the shell that calls says.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Builds of one commit are the same bytes, on whatever day.
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 

@@ -537,6 +537,15 @@ def test_an_address_given_twice_is_asked_once(guests: Guests) -> None:
     assert len(double.calls) == 1
 
 
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A job that runs behind its shell ignores SIGINT, and all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_each_row_is_told_before_the_last_guest_answered_and_ctrl_c_tells_the_rest(
     guests: Guests, tmp_path: Path
 ) -> None:
@@ -715,6 +724,7 @@ def test_whoever_stops_reading_is_not_told_of_a_broken_pipe(
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_whoever_follows_a_stream_ends_it_with_ctrl_c(tmp_path: Path) -> None:
     called = threading.Event()
 
