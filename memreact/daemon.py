@@ -63,6 +63,7 @@ __all__ = ["Daemon", "run"]
 # The waiting thread needs the interpreter's lock: with Python's 5 ms it would wait that long.
 SWITCH_INTERVAL_S = 0.0001
 _STDERR = 2
+_TURN_OVER = "turn"
 _TOLD = {"turn", "pause", "resume", "rules"}
 # The work of one turn must move on within this, or the watchdog is no longer fed.
 _STUCK_US = 300_000_000
@@ -143,6 +144,7 @@ class Daemon:
             journal=journal,
         )
         self._shown.troubles = lambda: self._desk.problems
+        store.saving_changed = self._say_whether_saved
 
     @property
     def reactor(self) -> Reactor:
@@ -174,6 +176,7 @@ class Daemon:
             await self._stopped.wait()
             self._notifier.stopping()
             self._reactor.handle(Stopping())
+            self._store.save_again()
         finally:
             self._close()
 
@@ -324,6 +327,8 @@ class Daemon:
         if isinstance(event, CapabilitiesRead):
             self._say_if_idle(event)
         told = any(decision.verdict in _TOLD for decision in made.decisions)
+        if any(decision.verdict == _TURN_OVER for decision in made.decisions):
+            self._store.save_again()
         if told or isinstance(event, CapabilitiesRead | Surveyed):
             self._tell_status()
 
@@ -348,6 +353,16 @@ class Daemon:
         )
         for warning in self._store.settings.warnings:
             self._journal.say("warning", "settings_warning", because=warning)
+        if self._store.unsaved is not None:
+            self._say_whether_saved()
+
+    def _say_whether_saved(self) -> None:
+        """Tell that a restart would lose what was pushed last, and that it would no more."""
+        if self._store.unsaved is None:
+            self._journal.say("notice", "settings_saved")
+        else:
+            self._journal.say("warning", "settings_not_saved", because=self._store.unsaved)
+        self._tell_status()
 
     def _say_if_idle(self, guest: CapabilitiesRead) -> None:
         if guest.idle_because == self._idle_because:

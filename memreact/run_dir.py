@@ -193,10 +193,13 @@ class PushedFile:
         except FileExistsError:
             os.unlink(fresh)  # of a crash, or with a mode that is not ours
             fd = _made(fresh)
-        with open(fd, "wb", buffering=0) as file:
-            if file.write(data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), fresh)
-        os.replace(fresh, self.path)
+        try:
+            _fill(fd, data)
+            os.replace(fresh, self.path)
+        except OSError:
+            with suppress(OSError):  # half of one is of no use, and takes the room of the next
+                os.unlink(fresh)
+            raise
 
     def set_aside(self) -> str:
         """Take a file that cannot be used out of the way; returns where it lies now."""
@@ -210,3 +213,9 @@ class PushedFile:
 
 def _made(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _fill(fd: int, data: bytes) -> None:
+    with open(fd, "wb", buffering=0) as file:
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -88,7 +88,9 @@ class Shown:
         state, rules = self._reactor.state, self._reactor.rules
         now = now_us()
         line = status_line(state, rules, now, lambda at: clock_time(at, now))
-        problem = self._store.problem
+        problem, unsaved = self._store.problem, self._store.unsaved
+        if unsaved is not None:
+            line = f"settings hold until a restart ({unsaved}); {line}"
         return line if problem is None else f"settings refused ({problem}); {line}"
 
     def examine(self) -> Report:
@@ -103,6 +105,7 @@ class Shown:
             version=__version__,
             started_at=self._started_at,
             problem=None if problem is None else str(problem),
+            unsaved=self._store.unsaved,
             warnings=(*settings.warnings, *self.troubles()),
             decisions=self._decisions.made,
             subscribers=self._hub.subscribers,

@@ -2,7 +2,8 @@
 
 Every change makes the same way: a new pushed layer or newly read files, merged with the rest; then
 the revision grows, the pushed file is written, the settings are applied, and only then the caller
-is answered. Whatever is refused is refused before the first of these.
+is answered. Whatever is refused is refused before the first of these. A pushed file that cannot be
+written refuses nothing: it shows as unsaved, and is tried again with whatever comes next.
 """
 
 from __future__ import annotations
@@ -137,6 +138,10 @@ class SettingsStore:
         self._pushed, revision, self._warnings = _restored(pushed)
         self._below = self._read()
         self.problem: SettingsError | None = None
+        self.unsaved: str | None = None
+        """Why a restarted daemon would not know what was pushed last; None while it would."""
+        self.saving_changed: Callable[[], None] = _nobody_told
+        """Told when `unsaved` has become another."""
         self.settings = settle([self._below, self._pushed.layer], revision)
         self._in_vain = frozenset(without_effect(self.settings.config))
         if revision > 1:
@@ -313,21 +318,34 @@ class SettingsStore:
         )
         if dry_run:
             return Change(before.revision, changed, notes)
-        if changed or pushed != self._pushed:
-            notes += self._save(data)
+        unsaved = self.unsaved
+        if changed or pushed != self._pushed or unsaved is not None:
+            self._save(data)
+        if self.unsaved is not None:
+            notes += (f"holds until the daemon restarts: {self.unsaved}",)
         self._below, self._pushed, self._in_vain = below, pushed, frozenset(in_vain)
         self.settings = after
         if changed:
             self._apply(after)
+        if self.unsaved != unsaved:
+            self.saving_changed()
         return Change(after.revision, changed, notes)
 
-    def _save(self, data: bytes) -> tuple[str, ...]:
+    def save_again(self) -> None:
+        """Write what could not be written, if there is any."""
+        unsaved = self.unsaved
+        if unsaved is None:
+            return
+        self._save(encode(self._pushed, self.settings.revision))
+        if self.unsaved != unsaved:
+            self.saving_changed()
+
+    def _save(self, data: bytes) -> None:
+        self.unsaved = None
         try:
             self._file.write(data)
         except OSError as error:
-            why = os.strerror(error.errno or 0)
-            return (f"holds until the daemon restarts: {self._file.path} is not written: {why}",)
-        return ()
+            self.unsaved = f"{self._file.path} is not written: {os.strerror(error.errno or 0)}"
 
     def _expect(self, revision: int | None) -> None:
         if revision is not None and revision != self.settings.revision:
@@ -335,6 +353,10 @@ class SettingsStore:
 
     def _has(self, place: Place) -> bool:
         return any(entry.place == place for entry in self.settings.config.memcg.cgroup)
+
+
+def _nobody_told() -> None:
+    """For as long as nobody wants to know."""
 
 
 def _restored(file: PushedFile) -> tuple[Pushed, int, tuple[str, ...]]:

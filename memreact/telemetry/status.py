@@ -54,6 +54,7 @@ class Surroundings:
         subscribers: Who follows the stream.
         dropped: Items of the stream that nobody read in time.
         ledger: Where the memory is.
+        unsaved: Why a restarted daemon would not know what was pushed last.
     """
 
     version: str
@@ -64,6 +65,7 @@ class Surroundings:
     subscribers: int = 0
     dropped: int = 0
     ledger: LedgerStatus | None = None
+    unsaved: str | None = None
 
 
 def status_line(
@@ -141,6 +143,7 @@ def status_of(
         rungs=_rungs(state),
         ledger=around.ledger,
         problem=around.problem,
+        unsaved=around.unsaved,
         warnings=around.warnings,
         subscribers=around.subscribers,
         dropped=around.dropped,

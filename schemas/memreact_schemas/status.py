@@ -388,6 +388,9 @@ class Status(Struct, frozen=True, kw_only=True):
         rungs: What does each job in this guest, by the job.
         ledger: Where the memory is.
         problem: Why settings that changed were not taken.
+        unsaved: Why a restart of the daemon would lose what was pushed last: its file could not be
+            written. It is tried again with the next change, reload or turn, and at the stop; None
+            while the file is as it should be.
         warnings: What was not taken, or has no effect here.
         subscribers: Who follows the stream.
         dropped: Items of the stream that nobody read in time.
@@ -415,6 +418,7 @@ class Status(Struct, frozen=True, kw_only=True):
     rungs: dict[str, str] = {}
     ledger: LedgerStatus | None = None
     problem: str | None = None
+    unsaved: str | None = None
     warnings: tuple[str, ...] = ()
     subscribers: int = 0
     dropped: int = 0

@@ -118,6 +118,28 @@ def test_a_push_outlives_a_crash_of_the_daemon(start: Start, call: Call) -> None
     assert told["revision"] > 2
 
 
+def test_a_push_that_is_not_on_disk_shows_until_a_turn_could_write_it(
+    guest: FakeGuest, start: Start, call: Call
+) -> None:
+    daemon, caller = start(), call()
+    in_the_way = guest.path("/run/memreact/pushed.new")
+    os.mkdir(in_the_way)
+    caller.asks("PatchSettings", patch={"memcg": {"swappiness_max": 7}})
+    assert "Is a directory" in caller.asks("GetStatus")["status"]["unsaved"]
+    os.rmdir(in_the_way)
+    caller.asks("RunNow")
+    gives_up_at = time.monotonic() + PATIENCE_S
+    while caller.asks("GetStatus", cgroups=False)["status"]["unsaved"] is not None:
+        assert time.monotonic() < gives_up_at
+    _, told = daemon.ends(signal.SIGKILL)
+    assert [line.split()[0] for line in told.splitlines() if "_saved" in line] == [
+        "settings_not_saved",
+        "settings_saved",
+    ]
+    start()
+    assert call().asks("GetSettings")["settings"]["memcg"]["swappiness_max"] == 7
+
+
 def test_a_file_that_changed_is_in_force_without_a_signal(
     guest: FakeGuest, start: Start, call: Call
 ) -> None:

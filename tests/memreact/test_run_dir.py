@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -217,6 +218,21 @@ def test_a_file_larger_than_is_ever_written_is_not_read(
     aside = pushed.set_aside()
     assert pushed.read() is None
     assert os.path.getsize(aside) == PUSHED_BYTES_MAX + 1
+
+
+def test_where_there_is_no_room_nothing_half_written_stays(
+    pushed: PushedFile, run_dir: RunDir
+) -> None:
+    pushed.write(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            pushed.write(b"x" * 20)  # ten bytes of it find room
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(os.listdir(run_dir.path)) == ["lock", "pushed"]
+    assert pushed.read() == b"old"
 
 
 def test_a_write_that_fails_leaves_what_there_was(pushed: PushedFile, run_dir: RunDir) -> None:

@@ -475,6 +475,82 @@ def test_where_nothing_can_be_written_a_change_holds_and_its_answer_says_how_lon
     assert machine.applied[-1].config.memcg.swap
 
 
+class Room:
+    """Whether the file of what was pushed can be written, and what was told of that."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._folder = os.path.dirname(machine.pushed.path)
+        self.told: list[str | None] = []
+        store = machine.store
+        store.saving_changed = lambda: self.told.append(store.unsaved)
+
+    def goes(self) -> None:
+        """From now on nothing can be written."""
+        os.rename(self._folder, self._folder + ".away")
+
+    def comes(self) -> None:
+        """From now on it can be."""
+        os.rename(self._folder + ".away", self._folder)
+
+
+@pytest.fixture
+def room(machine: Machine) -> Room:
+    return Room(machine)
+
+
+OCCASIONS: dict[str, Callable[[Machine], object]] = {
+    "another change": lambda machine: machine.store.patch(LOUD, by="host"),
+    "the same change again": lambda machine: machine.store.patch(SWAP, by="host"),
+    "a reload of files that say the same": lambda machine: machine.store.reload(),
+    "a turn or the stop": lambda machine: machine.store.save_again(),
+}
+LOUD = Config(log=Log(level="debug"))
+
+
+@pytest.mark.parametrize("occasion", OCCASIONS)
+def test_what_could_not_be_written_shows_until_it_is_at_the_next_occasion(
+    machine: Machine, room: Room, occasion: str
+) -> None:
+    room.goes()
+    assert machine.store.unsaved is None
+    machine.store.patch(SWAP, by="host")
+    why = f"{machine.pushed.path} is not written: No such file or directory"
+    assert machine.store.unsaved == why
+    OCCASIONS[occasion](machine)
+    assert machine.store.unsaved == why
+    room.comes()
+    OCCASIONS[occasion](machine)
+    assert machine.store.unsaved is None
+    assert room.told == [why, None]
+    settings = machine.store.settings
+    restarted = machine.restarted()
+    assert restarted.settings.config == settings.config
+    assert restarted.settings.revision == settings.revision + 1
+
+
+def test_a_dry_run_is_no_occasion_to_write(machine: Machine, room: Room) -> None:
+    room.goes()
+    machine.store.patch(SWAP, by="host")
+    room.comes()
+    machine.store.patch(LOUD, by="host", dry_run=True)
+    assert machine.store.unsaved is not None
+    assert machine.pushed.read() is None
+
+
+def test_what_is_as_it_should_be_is_not_written_again(machine: Machine, room: Room) -> None:
+    machine.store.patch(SWAP, by="host")
+    room.goes()
+    machine.store.save_again()
+    machine.store.reload()
+    assert (machine.store.unsaved, room.told) == (None, [])
+
+
+def test_a_start_that_cannot_write_its_revision_shows_that(machine: Machine) -> None:
+    machine.store.patch(SWAP, by="host")
+    os.mkdir(machine.pushed.path + ".new")
+    assert machine.restarted().unsaved == f"{machine.pushed.path} is not written: Is a directory"
+
+
 # --- bounds
 
 

@@ -59,7 +59,7 @@ RULES = rules_from(DEFAULTS)
 PERIOD_US = RULES.base.period_us
 GUEST = CapabilitiesRead(4096, "mglru", True, "/own", 0.5)  # noqa: FBT003  # positional
 NOW = Instant(7_000_000_000)
-AROUND = Surroundings("1.2", Instant(5), "a problem", ("a warning",), 9, 2, 3)
+AROUND = Surroundings("1.2", Instant(5), "a problem", ("a warning",), 9, 2, 3, unsaved="no room")
 COLD = (5 * PERIOD_US, 4 * PERIOD_US, 3 * PERIOD_US, PERIOD_US)
 
 
@@ -266,6 +266,7 @@ def test_a_status_says_what_it_was_told() -> None:
     status = full(state_of())
     assert (status.version, status.started_at_us, status.now_us) == ("1.2", 5, NOW)
     assert (status.problem, status.warnings) == ("a problem", ("a warning",))
+    assert status.unsaved == "no room"
     assert (status.decisions, status.subscribers, status.dropped) == (9, 2, 3)
     assert status.rungs == {"evict": "mglru", "pressure": "any window"}
     assert status.next_turn_at_us == NOW + seconds(90)

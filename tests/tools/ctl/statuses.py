@@ -106,6 +106,7 @@ STATUS = Status(
     counters=Counters(agings=4, evictions=2, evicted_bytes=20 << 20),
     turns=12,
     problem="memreact.toml:3: wrong",
+    unsaved="/run/memreact/pushed is not written: No space left on device",
     warnings=("no swap",),
     dropped=2,
     cgroups_total=25,

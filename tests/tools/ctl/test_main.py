@@ -130,6 +130,10 @@ def test_for_programs_the_answer_is_printed_as_it_came(
 TOLD: list[tuple[str, str]] = [
     ("status", "memreact 1.0, up 10 min 0 s, settings of revision 4\nnow: evicting /shop\n"),
     ("status", "\nand 5 more: --all\n"),
+    (
+        "status",
+        "\n! a restart of the daemon would lose what was pushed last: /run/memreact/pushed ",
+    ),
     ("status --all", " /c00\n"),
     ("get", "memcg.swap = false"),
     ("get memcg.swap", "memcg.swap = false  pushed by root\n"),

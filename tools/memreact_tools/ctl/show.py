@@ -326,8 +326,14 @@ def _guest(status: Status) -> Iterator[str]:
     yield f"done: {turns}, {_counters(status.counters)}"
     if status.ledger is not None:
         yield from _ledger(status.ledger, status.now_us)
+    yield from _trouble(status)
+
+
+def _trouble(status: Status) -> Iterator[str]:
     if status.problem:
         yield f"! a change was not taken: {status.problem}"
+    if status.unsaved:
+        yield f"! a restart of the daemon would lose what was pushed last: {status.unsaved}"
     if status.dropped:
         yield f"! {status.dropped} items of streams were dropped: somebody reads too slowly"
     for warning in status.warnings:
