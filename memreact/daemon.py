@@ -351,8 +351,6 @@ class Daemon:
             revision=rules.revision,
             settings=", ".join(files),
         )
-        for warning in self._store.settings.warnings:
-            self._journal.say("warning", "settings_warning", because=warning)
         if self._store.unsaved is not None:
             self._say_whether_saved()
 

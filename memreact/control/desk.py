@@ -77,6 +77,7 @@ class Desk:
         self._files = files
         self._audit = audit
         self._journal = journal
+        self._warned: tuple[str, ...] = ()
         service = MemreactService(store, guest, hub, audit)
         services = {each.name: each for each in (About([service]), service)}
         sharing = Sharing()
@@ -107,6 +108,11 @@ class Desk:
     def reload(self) -> Change | None:
         """Read the files again; a bad one keeps what is in force, and None is returned."""
         self._listening.look_up_group()
+        change = self._read_again()
+        self._warn()
+        return change
+
+    def _read_again(self) -> Change | None:
         try:
             change = self._store.reload()
         except SettingsError as error:
@@ -116,6 +122,14 @@ class Desk:
         for note in change.notes:
             self._journal.say("warning", "settings_note", note=note)
         return change
+
+    def _warn(self) -> None:
+        """Tell of what was passed over, once for as long as it is so."""
+        warnings = self._store.settings.warnings
+        for warning in warnings:
+            if warning not in self._warned:
+                self._journal.say("warning", "settings_warning", because=warning)
+        self._warned = warnings
 
     def close(self) -> None:
         """Take no more calls."""

@@ -454,6 +454,41 @@ class Alive:
 
 
 @pytest.mark.asyncio
+async def test_what_is_passed_over_is_told_at_each_reload_that_finds_it_new(
+    guest: FakeGuest,
+) -> None:
+    alive = Alive(guest)
+
+    def warned_of(words: str) -> list[str]:
+        guest.shows("/proc/cmdline", f"quiet {words}\n")
+        before = len(alive.lines)
+        alive.daemon.reload()
+        lines = [line for line in alive.lines[before:] if line.startswith("settings_warning ")]
+        return [line.partition("kernel command line: ")[2].partition(":")[0] for line in lines]
+
+    swap, period = "memreact.memcg.swap", "memreact.memcg.period_secs"
+    assert warned_of("") == []
+    assert warned_of(f"{swap}=maybe") == [swap]
+    assert warned_of(f"{swap}=maybe") == []
+    assert warned_of(f"{swap}=maybe {period}=0") == [period]
+    assert warned_of(f"{period}=0") == []
+    assert warned_of(f"{swap}=maybe") == [swap]
+    await alive.ends()
+    ends = "".join(alive.lines)
+    assert ends.count("settings_warning ") == 3
+
+
+@pytest.mark.asyncio
+async def test_what_is_passed_over_at_the_start_is_told_once(guest: FakeGuest) -> None:
+    alive = Alive(guest)
+    guest.shows("/proc/cmdline", "memreact.memcg.swap=maybe\n")
+    alive.store.reload()
+    assert alive.store.settings.warnings
+    await alive.ends()
+    assert "".join(alive.lines).count("settings_warning ") == 1
+
+
+@pytest.mark.asyncio
 async def test_leaves_no_thread_and_no_fd_behind(guest: FakeGuest) -> None:
     await asyncio.sleep(0)
     before = inner_life()
