@@ -140,7 +140,7 @@ class Daemon:
             guest=self._shown.guest(),
             hub=self._hub,
             files=files,
-            audit=Audit(journal.at("notice"), now_us),
+            audit=Audit(journal.at("notice"), now_us, self._loop),
             journal=journal,
         )
         self._shown.troubles = lambda: self._desk.problems

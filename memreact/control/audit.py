@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -16,7 +17,8 @@ __all__ = ["Audit", "as_json"]
 _REFUSALS_MAX = 20  # lines in one window: whoever is refused can ask again at no cost
 _WINDOW_US = 10_000_000
 _PEERS_MAX = 64  # with a budget of their own; all others share one
-_OTHERS = ""
+_OTHERS = "others"
+_EARLY_US = 1000  # a loop that counts in milliseconds may be that much too soon
 _SHOWN_KEYS_MAX = 32
 _SHOWN_MAX = 500  # characters of what a peer said
 _PAIRS_MAX = 4000  # characters of all that changed: the journal cuts longer lines in two
@@ -36,17 +38,26 @@ class _Budget:
 class Audit:
     """Tells of what was changed and what was refused.
 
-    Refusals of one peer that come too fast are counted, and told with its next one that is shown:
-    a flood of one hides nothing of another.
+    Refusals of one peer that come too fast are counted, and told with its next one that is shown,
+    or else when its window is over: a flood of one hides nothing of another.
 
     Args:
         journal: One of its own, so that no setting can silence it.
         clock: Reads the moment.
+        loop: Where the end of a window is waited for, while there is something to tell then;
+            without one that is told with the next refusal or at the close.
     """
 
-    def __init__(self, journal: Journal, clock: Callable[[], Instant]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Callable[[], Instant],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         self._journal = journal
         self._clock = clock
+        self._loop = loop
+        self._waiting: asyncio.TimerHandle | None = None
         self._budgets: dict[str, _Budget] = {}
 
     def changed(self, peer: Peer, verb: str, change: Change) -> None:
@@ -73,12 +84,44 @@ class Audit:
             budget.left = _REFUSALS_MAX
         if not budget.left:
             budget.unsaid += 1
+            self._wait(now)
             return
         budget.left -= 1
         also = {"also": budget.unsaid} if budget.unsaid else {}
         budget.unsaid = 0
         verb, why = verb[:_SHOWN_MAX], why[:_SHOWN_MAX]
         self._journal.say("warning", "refused", peer=peer.name, verb=verb, because=why, **also)
+
+    def close(self) -> None:
+        """Tell of what was counted and not told yet, and wait no more."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        for name in self._budgets:
+            self._tell_counted(name)
+
+    def _wait(self, now: Instant) -> None:
+        """Wait for the first end of a window in which there is something to tell."""
+        if self._loop is None or self._waiting is not None:
+            return
+        ends = [budget.window_ends for budget in self._budgets.values() if budget.unsaid]
+        if ends:
+            in_us = max(0, min(ends) - now) + _EARLY_US
+            self._waiting = self._loop.call_later(in_us / 1_000_000, self._window_over)
+
+    def _window_over(self) -> None:
+        self._waiting = None
+        now = self._clock()
+        for name, budget in self._budgets.items():
+            if now >= budget.window_ends:
+                self._tell_counted(name)
+        self._wait(now)
+
+    def _tell_counted(self, name: str) -> None:
+        budget = self._budgets[name]
+        if budget.unsaid:
+            self._journal.say("warning", "refused_more", peer=name, n=budget.unsaid)
+            budget.unsaid = 0
 
     def _budget(self, name: str, now: Instant) -> _Budget:
         if name not in self._budgets and len(self._budgets) >= _PEERS_MAX:

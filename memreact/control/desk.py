@@ -136,6 +136,7 @@ class Desk:
         self._loop.remove_reader(self._files.fileno())
         self._files.close()
         self._listening.close()
+        self._audit.close()
 
     def _files_changed(self) -> None:
         try:

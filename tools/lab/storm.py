@@ -325,7 +325,13 @@ def _read_journal(path: str) -> tuple[int, tuple[str, ...]]:
         for line in file:
             what = line.partition(" ")[0]
             changed += what == "changed"
-            if what not in {"changed", "refused", "memory_not_locked", "not_watched"}:
+            if what not in {
+                "changed",
+                "refused",
+                "refused_more",
+                "memory_not_locked",
+                "not_watched",
+            }:
                 trouble.append(line.rstrip("\n"))
     return changed, tuple(trouble[:20])
 

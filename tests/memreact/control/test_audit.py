@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from memreact.control.audit import Audit
 from memreact.control.peer import Peer
 from memreact.control.store import Change, ChangedKey
@@ -16,10 +20,28 @@ RULE = ChangedKey("memcg.cgroup[/a].swap", before=True, after=None, origin="")
 class Told:
     """An audit whose lines and clock are the test's."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.lines: list[str] = []
         self.now = Instant(0)
-        self.audit = Audit(Journal(write=self.lines.append), lambda: self.now)
+        self.audit = Audit(Journal(write=self.lines.append), lambda: self.now, loop)
+
+    def refused(self, name: str, times: int) -> None:
+        """Refuse one peer so often."""
+        for _ in range(times):
+            self.audit.refused(Peer(name, may_read=True, may_write=False), "Pause", "no")
+
+    def waits(self) -> float | None:
+        """Seconds until the loop will call; None where it will not."""
+        timer = self.audit._waiting
+        return None if timer is None else timer.when() - asyncio.get_running_loop().time()
+
+    def window_over(self, now: int) -> list[str]:
+        """Let the moment come that the loop waits for, and give the lines that it brings."""
+        assert self.audit._waiting is not None
+        self.audit._waiting.cancel()
+        self.now, before = Instant(now), len(self.lines)
+        self.audit._window_over()
+        return self.lines[before:]
 
 
 def test_a_change_is_one_line_with_from_and_to() -> None:
@@ -80,6 +102,67 @@ def test_peers_without_end_share_what_is_left_and_cost_no_memory() -> None:
         told.audit.refused(Peer(f"uid {number}", may_read=False, may_write=False), "connect", "no")
     assert len(told.audit._budgets) <= 65
     assert 64 <= len(told.lines) <= 64 + 20
+
+
+@pytest.mark.asyncio
+async def test_what_was_counted_is_told_when_its_window_is_over() -> None:
+    told = Told(asyncio.get_running_loop())
+    told.refused("uid 7", 20)
+    assert told.waits() is None
+    told.refused("uid 7", 5)
+    waits = told.waits()
+    assert waits is not None
+    assert waits <= 10.002
+    told.now = Instant(4_000_000)
+    told.refused("uid 8", 23)
+    assert told.window_over(10_001_000) == ['refused_more peer="uid 7" n=5\n']
+    assert told.window_over(14_001_000) == ['refused_more peer="uid 8" n=3\n']
+    assert told.waits() is None
+    told.refused("uid 7", 1)
+    assert told.lines[-1] == 'refused peer="uid 7" verb=Pause because=no\n'
+
+
+@pytest.mark.asyncio
+async def test_a_timer_that_is_early_waits_for_the_rest() -> None:
+    told = Told(asyncio.get_running_loop())
+    told.refused("uid 7", 21)
+    assert told.window_over(9_999_000) == []
+    waits = told.waits()
+    assert waits is not None
+    assert waits <= 0.003
+    told.audit.close()
+
+
+@pytest.mark.asyncio
+async def test_what_was_told_with_a_later_refusal_is_not_told_again() -> None:
+    told = Told(asyncio.get_running_loop())
+    told.refused("uid 7", 25)
+    told.now = Instant(10_000_000)
+    told.refused("uid 7", 1)
+    assert told.lines[-1].endswith(" also=5\n")
+    assert told.window_over(10_001_000) == []
+    assert told.waits() is None
+
+
+@pytest.mark.asyncio
+async def test_the_end_tells_what_was_counted_and_leaves_no_timer() -> None:
+    told = Told(asyncio.get_running_loop())
+    told.refused("uid 7", 22)
+    told.audit.close()
+    assert told.lines[20:] == ['refused_more peer="uid 7" n=2\n']
+    assert told.waits() is None
+    told.audit.close()
+    assert len(told.lines) == 21
+
+
+def test_peers_that_share_a_budget_are_told_of_together() -> None:
+    told = Told()
+    for number in range(64):
+        told.refused(f"uid {number}", 1)
+    told.refused("uid 1000", 15)
+    told.refused("uid 1001", 15)
+    told.audit.close()
+    assert told.lines[-1] == "refused_more peer=others n=10\n"
 
 
 def test_a_very_long_value_is_cut() -> None:
