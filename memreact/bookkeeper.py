@@ -19,12 +19,14 @@ from memreact.rules import Rules
 from memreact.telemetry.ledger import (
     Ledger,
     Run,
+    Verdict,
     accounted,
     failed,
     ledger_status,
     observed,
     reading_due,
     told_by_host,
+    verdict,
 )
 from memreact_schemas.status import LedgerStatus
 
@@ -88,6 +90,10 @@ class Bookkeeper:
     def status(self, rules: Rules) -> LedgerStatus:
         """Tell all of it."""
         return ledger_status(self._ledger, self._clock(), swap=rules.base.swap)
+
+    def verdict(self) -> Verdict:
+        """Whether the evictions of the last hour led to something that the host was told."""
+        return verdict(self._ledger, self._clock())
 
     def close(self) -> None:
         """Read no more; a reading under way is waited for a moment."""

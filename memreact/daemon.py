@@ -123,7 +123,7 @@ class Daemon:
         self._tree = CgroupTree(layout, Inotify())
         self._reactor = Reactor(self._loop, now_us, settings.rules, self._perform, self._observe)
         self._books = Bookkeeper(
-            self._loop, lambda: take_stock(layout, self._reactor), now_us, self._tell_followers
+            self._loop, lambda: take_stock(layout, self._reactor), now_us, self._accounted
         )
         self._shown = Shown(
             self._reactor, store, self._decisions, self._hub, layout, books=self._books
@@ -131,6 +131,7 @@ class Daemon:
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
         self._idle_because: str | None = None
+        self._reporting = True
         self._holes_told = {"cgroups_not_watched": 0, "cgroups_left_out": 0}
         self.stuck = False
         self._begin()
@@ -361,6 +362,20 @@ class Daemon:
         else:
             self._journal.say("warning", "settings_not_saved", because=self._store.unsaved)
         self._tell_status()
+
+    def _accounted(self) -> None:
+        """Say when evictions begin to lead to nothing that the host was told, and when they end."""
+        judged = self._books.verdict()
+        if judged.reporting is not None and judged.reporting != self._reporting:
+            self._reporting = judged.reporting
+            figures = {"evicted_bytes": judged.evicted_bytes}
+            if judged.reporting:
+                figures["reported_bytes"] = judged.grew_bytes
+                self._journal.say("notice", "reporting", **figures)
+            else:
+                why = judged.because
+                self._journal.say("warning", "not_reporting", because=why, **figures)
+        self._tell_followers()
 
     def _say_if_idle(self, guest: CapabilitiesRead) -> None:
         if guest.idle_because == self._idle_because:

@@ -34,6 +34,7 @@ __all__ = [
     "Proof",
     "Run",
     "Tally",
+    "Verdict",
     "accounted",
     "failed",
     "free_held_bytes",
@@ -43,6 +44,7 @@ __all__ = [
     "reportable_bytes",
     "told_by_host",
     "used_estimates_bytes",
+    "verdict",
 ]
 
 _US_PER_SEC = 1_000_000
@@ -107,9 +109,27 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was evicted before a reading, and by how much more was reported then."""
+    """What was evicted before a reading, and by how much more was reported and reportable then."""
 
     at: Instant
+    evicted_bytes: int
+    grew_bytes: int
+    reportable_grew_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the evictions of the last hour led to something that the host was told.
+
+    Args:
+        reporting: False where they did not; None where it cannot be told.
+        because: The cause of most of it, where they did not.
+        evicted_bytes: What they took, until the last reading.
+        grew_bytes: By how much more was reported then; what readings saw shrink is not taken off.
+    """
+
+    reporting: bool | None
+    because: str | None
     evicted_bytes: int
     grew_bytes: int
 
@@ -270,7 +290,8 @@ def accounted(ledger: Ledger, account: Account, cold_bytes: int = 0) -> Ledger:
     if last is None:
         return replace(fresh, first=account, taken_at_first=ledger.since_start, unread=Tally())
     grew = _grew(last.reported_bytes, account.reported_bytes)
-    proof = Proof(account.at, ledger.unread.net_bytes, max(0, grew or 0))
+    reportable_grew = reportable_bytes(account) - reportable_bytes(last)
+    proof = Proof(account.at, ledger.unread.net_bytes, max(0, grew or 0), max(0, reportable_grew))
     recent = [each for each in ledger.proofs if account.at - each.at <= _HOUR_US]
     return replace(
         fresh,
@@ -300,9 +321,17 @@ def _bounded(proofs: list[Proof]) -> tuple[Proof, ...]:
     """Fold the oldest two together where there are too many."""
     if len(proofs) > _PROOFS_MAX:
         one, other, *rest = proofs
-        evicted, grew = one.evicted_bytes + other.evicted_bytes, one.grew_bytes + other.grew_bytes
-        proofs = [Proof(other.at, evicted, grew), *rest]
+        proofs = [_together(one, other), *rest]
     return tuple(proofs)
+
+
+def _together(one: Proof, other: Proof) -> Proof:
+    return Proof(
+        other.at,
+        one.evicted_bytes + other.evicted_bytes,
+        one.grew_bytes + other.grew_bytes,
+        one.reportable_grew_bytes + other.reportable_grew_bytes,
+    )
 
 
 def _read_after(run: Run | None, account: Account) -> Run | None:
@@ -430,24 +459,36 @@ def _some(causes: Mapping[str, int]) -> dict[str, int]:
     return {cause: size for cause, size in causes.items() if size}
 
 
-def _reporting(ledger: Ledger, now: Instant) -> bool | None:
-    """Whether what was evicted in the last hour led to something; None where it cannot be told."""
+def verdict(ledger: Ledger, now: Instant) -> Verdict:
+    """Judge the readings of the last hour.
+
+    Args:
+        ledger: As it is.
+        now: The moment.
+    """
     recent = [proof for proof in ledger.proofs if now - proof.at <= _HOUR_US]
-    if any(proof.grew_bytes for proof in recent):
-        return True
-    if sum(proof.evicted_bytes for proof in recent) < _JUDGED_BYTES:
-        return None
-    if ledger.last is None or ledger.last.reported_bytes is None:
-        return None
-    return None if reading_due(ledger) is not None else False
+    evicted = sum(proof.evicted_bytes for proof in recent)
+    grew = sum(proof.grew_bytes for proof in recent)
+    if grew:
+        return Verdict(reporting=True, because=None, evicted_bytes=evicted, grew_bytes=grew)
+    untold = evicted < _JUDGED_BYTES or reading_due(ledger) is not None
+    if untold or ledger.last is None or _may_be_reported_unseen(ledger.last, recent):
+        return Verdict(reporting=None, because=None, evicted_bytes=evicted, grew_bytes=0)
+    because = _why_not(ledger.last, evicted)
+    return Verdict(reporting=False, because=because, evicted_bytes=evicted, grew_bytes=0)
 
 
-def _why_not(ledger: Ledger, now: Instant) -> str:
+def _may_be_reported_unseen(account: Account, recent: Iterable[Proof]) -> bool:
+    """Where the flags cannot be read, only what cannot even be reported tells something."""
+    unseen = account.reported_bytes is None and _reports(account)
+    return unseen and any(proof.reportable_grew_bytes for proof in recent)
+
+
+def _why_not(account: Account, evicted_bytes: int) -> str:
     """The cause of most of what was evicted in that hour: still free, or in use again."""
-    held = free_held_bytes(ledger.last) if ledger.last is not None else {}
+    held = free_held_bytes(account)
     cause, size = max(held.items(), key=lambda each: each[1], default=("", 0))
-    evicted = sum(each.evicted_bytes for each in ledger.proofs if now - each.at <= _HOUR_US)
-    return cause if cause and size >= evicted // 2 else "used_again"
+    return cause if cause and size >= evicted_bytes // 2 else "used_again"
 
 
 # ---- what is told --------------------------------------------------------------------------------
@@ -462,7 +503,7 @@ def ledger_status(ledger: Ledger, now: Instant, *, swap: bool = True) -> LedgerS
         swap: Anonymous and shared memory may go by the settings.
     """
     account, host = ledger.last, ledger.host
-    reporting = _reporting(ledger, now)
+    judged = verdict(ledger, now)
     again = _used_again(ledger)
     used: dict[str, int] = {}
     if account is not None:
@@ -485,8 +526,8 @@ def ledger_status(ledger: Ledger, now: Instant, *, swap: bool = True) -> LedgerS
         host_holds_bytes=host.held_bytes if host else None,
         host_said_at_us=host.at if host else None,
         returned_bytes=max(0, host.first_bytes - host.held_bytes) if host else None,
-        reporting=reporting,
-        not_reporting_because=_why_not(ledger, now) if reporting is False else None,
+        reporting=judged.reporting,
+        not_reporting_because=judged.because,
     )
 
 

@@ -12,10 +12,13 @@ from contextlib import closing
 import pytest
 
 from kernelio.meminfo import page_size
+from memreact.sources.pressure import now_us
+from memreact.telemetry.ledger import Ledger, accounted
 from tests.fake_guest import FakeGuest
 from tests.goldens import golden_text
 from tests.memreact.full_guest import full_guest
-from tests.memreact.test_daemon import LOOPS, Running
+from tests.memreact.telemetry.test_ledger import MIB, SECOND, account, evicted
+from tests.memreact.test_daemon import LOOPS, Alive, Running
 from tests.memreact.test_daemon_control import SLOW, Caller
 
 PAGE = page_size()
@@ -69,6 +72,38 @@ def test_a_status_tells_where_the_memory_is_when_it_is_asked_for_it(
         ledger = caller.asks("GetStatus", ledger=True)["status"]["ledger"]
         assert "zoneinfo" in ledger["problem"]
         assert ledger["reported_bytes"] == 16 * PAGE
+
+
+@pytest.mark.asyncio
+async def test_evictions_that_begin_or_end_to_lead_to_nothing_are_a_line(guest: FakeGuest) -> None:
+    alive = Alive(guest)
+    began = now_us() / SECOND - 60
+
+    def lines_after(ledger: Ledger) -> list[str]:
+        before = len(alive.lines)
+        alive.daemon._books._ledger = ledger
+        alive.daemon._books.host_holds(1 << 30)
+        return alive.lines[before:]
+
+    def read(*reported_mib: int) -> Ledger:
+        ledger = evicted(100, began=began, ended=began + 1)
+        for number, size in enumerate(reported_mib):
+            at_s = began + 5 + number
+            ledger = accounted(ledger, account(at_s, 200 - size, 0, size, reported_mib=size))
+        return ledger
+
+    nothing, something = read(0), read(0, 30)
+    not_reporting = f"not_reporting because=fragmented evicted_bytes={100 * MIB}\n"
+    assert lines_after(something) == []
+    assert lines_after(nothing) == [not_reporting]
+    assert lines_after(nothing) == []
+    assert lines_after(Ledger()) == []
+    assert lines_after(nothing) == []
+    assert lines_after(something) == [
+        f"reporting evicted_bytes={100 * MIB} reported_bytes={30 * MIB}\n"
+    ]
+    assert lines_after(nothing) == [not_reporting]
+    await alive.ends()
 
 
 def test_what_the_host_holds_is_shown(daemon: Running, guest: FakeGuest) -> None:

@@ -27,6 +27,7 @@ from memreact.telemetry.decisions import INT_MAX
 from memreact.telemetry.ledger import (
     Ledger,
     Tally,
+    Verdict,
     accounted,
     failed,
     free_held_bytes,
@@ -36,6 +37,7 @@ from memreact.telemetry.ledger import (
     reportable_bytes,
     told_by_host,
     used_estimates_bytes,
+    verdict,
 )
 from memreact_schemas.status import LedgerStatus, LedgerTally
 
@@ -524,7 +526,7 @@ def test_evictions_that_led_to_nothing_are_told_with_the_cause_of_most_of_it(
     [
         accounted(evicted(15), account(6, 200)),
         accounted(evicted(100), account(3, 200)),
-        accounted(evicted(100), account(6, 200, reported_mib=None)),
+        accounted(evicted(100), account(6, 0, 0, 200, reported_mib=None)),
         evicted(100),
     ],
     ids=["too little", "too soon", "unreadable", "not read yet"],
@@ -532,6 +534,32 @@ def test_evictions_that_led_to_nothing_are_told_with_the_cause_of_most_of_it(
 def test_what_does_not_tell_is_no_verdict(ledger: Ledger) -> None:
     status = told(ledger, 7)
     assert (status.reporting, status.not_reporting_because) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("read", "cause"),
+    [
+        (account(6, 200, 0, 0, reported_mib=None), "fragmented"),
+        (account(6, 0, 0, 200, reported_mib=None, negotiated=False), "reporting_off"),
+    ],
+)
+def test_what_cannot_even_be_reported_tells_though_nobody_may_read_the_flags(
+    read: Account, cause: str
+) -> None:
+    status = told(accounted(evicted(100), read))
+    assert (status.reporting, status.not_reporting_because) == (False, cause)
+
+
+def test_a_verdict_has_the_sums_of_the_last_hour() -> None:
+    ledger = accounted(evicted(100), account(6, 0, 0, 200, reported_mib=3))
+    ledger = accounted(ledger, account(7, 0, 0, 200, reported_mib=1))
+    ledger = accounted(ledger, account(8, 0, 0, 200, reported_mib=8))
+    judged = verdict(ledger, at(600))
+    assert (judged.reporting, judged.because) == (True, None)
+    assert (judged.evicted_bytes, judged.grew_bytes) == (100 * MIB, 10 * MIB)
+    assert verdict(ledger, at(3607)).grew_bytes == 7 * MIB
+    assert verdict(ledger, at(3607)).evicted_bytes == 0
+    assert verdict(ledger, at(3609)) == Verdict(None, None, 0, 0)
 
 
 def test_a_verdict_lasts_an_hour() -> None:
