@@ -139,7 +139,7 @@ def status_of(
         counters=_all_counters(state),
         turns=state.turns,
         decisions=around.decisions,
-        compaction=_compaction(state),
+        compaction=_compaction(state, now),
         rungs=_rungs(state),
         ledger=around.ledger,
         problem=around.problem,
@@ -180,7 +180,7 @@ def _working(work: Work) -> Doing:
             return "evicting"
 
 
-def _compaction(state: State) -> CompactionStatus | None:
+def _compaction(state: State, now: Instant) -> CompactionStatus | None:
     if state.guest is None or not state.guest.compacts:
         return None
     known, counters = state.compact, state.compact.counters
@@ -197,6 +197,11 @@ def _compaction(state: State) -> CompactionStatus | None:
         took_us=counters.took_us,
         because=dict(counters.because),
         last=None if known.last is None else row_of(0, known.last_at, known.last),
+        left_alone_until_us={
+            f"{node}/{zone}": lore.left_until
+            for (node, zone), lore in known.zones.items()
+            if lore.misses and lore.left_until > now
+        },
     )
 
 

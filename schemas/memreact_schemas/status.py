@@ -301,6 +301,8 @@ class CompactionStatus(Struct, frozen=True, kw_only=True, gc=False):
         took_us: How long they ran.
         because: How often each reason was given, for a skipped look and for an end.
         last: The last of these decisions.
+        left_alone_until_us: Zones in which the last ones brought much less than was expected, and
+            until when what lies in pieces there is not hoped for; a zone is "NODE/NAME".
     """
 
     next_look_at_us: int | None = None
@@ -314,6 +316,7 @@ class CompactionStatus(Struct, frozen=True, kw_only=True, gc=False):
     took_us: int = 0
     because: dict[str, int] = {}
     last: DecisionRow | None = None
+    left_alone_until_us: dict[str, int] = {}
 
 
 class LedgerStatus(Struct, frozen=True, kw_only=True):

@@ -40,6 +40,7 @@ from memreact.policy.state import (
     State,
     Turn,
     Work,
+    ZoneLore,
 )
 from memreact.rules import Rules, rules_from
 from memreact.telemetry.possible import all_cold_bytes
@@ -309,6 +310,20 @@ def test_says_what_compactions_were_to_bring_and_brought() -> None:
     under_way = full(replace(state, turn=Turn(NOW, frozenset(), compaction=Compaction())))
     assert under_way.compaction is not None
     assert under_way.compaction.next_look_at_us is None
+
+
+def test_says_which_zones_are_left_alone_because_compacting_did_not_pay() -> None:
+    guest = msgspec.structs.replace(GUEST, compacts=True)
+    later = Instant(NOW + seconds(60))
+    zones = {
+        (0, "Normal"): ZoneLore(left_until=later, misses=2),
+        (0, "DMA32"): ZoneLore(left_until=later),
+        (1, "Normal"): ZoneLore(left_until=NOW, misses=1),
+    }
+    state = replace(with_ages(*COLD), guest=guest, compact=Compacting(zones=zones))
+    told = full(state).compaction
+    assert told is not None
+    assert told.left_alone_until_us == {"0/Normal": later}
 
 
 def test_says_nothing_of_compactions_where_there_can_be_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from memreact_schemas.status import (
     CgroupLimits,
     CgroupStatus,
+    CompactionStatus,
     Counters,
     DecisionRow,
     GenerationStatus,
@@ -18,7 +19,7 @@ from memreact_schemas.status import (
     Status,
 )
 
-__all__ = ["DECISION", "LEDGER", "STATUS", "cgroup"]
+__all__ = ["COMPACTION", "DECISION", "LEDGER", "STATUS", "cgroup"]
 
 MINUTE = 60_000_000
 NOW = 10 * MINUTE
@@ -90,6 +91,25 @@ LEDGER = LedgerStatus(
     reporting=False,
     not_reporting_because="fragmented",
 )
+COMPACTION = CompactionStatus(
+    next_look_at_us=NOW + 3 * MINUTE,
+    order=9,
+    checks=7,
+    runs=2,
+    broken_off=1,
+    moved_bytes=12 << 20,
+    expected_bytes=40 << 20,
+    gained_bytes=30 << 20,
+    took_us=4_000_000,
+    last=DecisionRow(
+        number=0,
+        at_us=NOW - MINUTE,
+        verdict="compacted",
+        because="done",
+        figures={"gained_bytes": 7},
+    ),
+    left_alone_until_us={"0/Normal": NOW + 5 * MINUTE},
+)
 STATUS = Status(
     version="1.0",
     revision=4,
@@ -105,6 +125,7 @@ STATUS = Status(
     pressure=StallShare(stall_us=2_500, over_us=1_000_000, limit_ppm=100_000),
     counters=Counters(agings=4, evictions=2, evicted_bytes=20 << 20),
     turns=12,
+    compaction=COMPACTION,
     problem="memreact.toml:3: wrong",
     unsaved="/run/memreact/pushed is not written: No space left on device",
     warnings=("no swap",),

@@ -17,7 +17,7 @@ import pytest
 from msgspec import Struct
 
 from memreact_schemas import control
-from memreact_schemas.status import LedgerStatus, LedgerTally
+from memreact_schemas.status import CompactionStatus, LedgerStatus, LedgerTally
 from memreact_tools.ctl.__main__ import main
 from memreact_tools.ctl.verbs import VERBS
 from tests.tools.ctl.doubles import (
@@ -167,6 +167,28 @@ free: 600 MiB, reportable 570 MiB, reported 560 MiB, 0.90 GiB*h in all, 1 min 0 
 the host holds 450 MiB, 300 MiB less than at first; it said so 2 min 0 s ago
 ! evictions of the last hour led to nothing reported: fragmented
 """
+
+
+COMPACTION_TOLD = """\
+compactions: 2 in 7 looks, order 9, next look in 3 min 0 s
+  1 broken off, 12 MiB moved in 4 s; expected 40 MiB, became reportable 30 MiB
+  last: 1 min 0 s ago, compacted because=done gained_bytes=7
+  zone 0/Normal is left alone for another 5 min 0 s: it brought too little
+"""
+
+
+def test_compactions_are_told_to_people(here: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 0
+    assert f"\n{COMPACTION_TOLD}" in capsys.readouterr().out
+
+
+def test_of_compactions_that_never_ran_only_what_is_known_is_told(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = msgspec.structs.replace(STATUS, compaction=CompactionStatus())
+    double.answers = {"GetStatus": control.StatusAnswer(status=status)}
+    assert main(["status"]) == 0
+    assert "\ncompactions: 0 in 0 looks\n! a change" in capsys.readouterr().out
 
 
 def _status_with(double: VarlinkDouble, ledger: LedgerStatus) -> None:

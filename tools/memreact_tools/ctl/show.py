@@ -21,6 +21,7 @@ from memreact_schemas.control import (
 )
 from memreact_schemas.status import (
     CgroupStatus,
+    CompactionStatus,
     Counters,
     DecisionRow,
     LedgerStatus,
@@ -326,6 +327,8 @@ def _guest(status: Status) -> Iterator[str]:
     yield f"done: {turns}, {_counters(status.counters)}"
     if status.ledger is not None:
         yield from _ledger(status.ledger, status.now_us)
+    if status.compaction is not None:
+        yield from _compaction(status.compaction, status.now_us)
     yield from _trouble(status)
 
 
@@ -338,6 +341,23 @@ def _trouble(status: Status) -> Iterator[str]:
         yield f"! {status.dropped} items of streams were dropped: somebody reads too slowly"
     for warning in status.warnings:
         yield f"! {warning}"
+
+
+def _compaction(known: CompactionStatus, now_us: int) -> Iterator[str]:
+    order = "" if known.order is None else f", order {known.order}"
+    at_us = known.next_look_at_us
+    next_look = "" if at_us is None else f", next look in {span(at_us - now_us)}"
+    yield f"compactions: {known.runs} in {known.checks} looks{order}{next_look}"
+    if known.runs:
+        off = f"{known.broken_off} broken off, " * bool(known.broken_off)
+        moved = f"{amount(known.moved_bytes)} moved in {span(known.took_us)}"
+        gain = f"expected {amount(known.expected_bytes)}, became reportable"
+        yield f"  {off}{moved}; {gain} {amount(known.gained_bytes)}"
+    if known.last is not None:
+        yield f"  last: {span(now_us - known.last.at_us)} ago, {_decision(known.last)}"
+    for zone, until_us in sorted(known.left_alone_until_us.items()):
+        left = span(until_us - now_us)
+        yield f"  zone {zone} is left alone for another {left}: it brought too little"
 
 
 def _ledger(ledger: LedgerStatus, now_us: int) -> Iterator[str]:
