@@ -52,7 +52,7 @@ class Surroundings:
         warnings: What was not taken, or has no effect here.
         decisions: How many were made.
         subscribers: Who follows the stream.
-        dropped: Items of the stream that nobody read in time.
+        dropped: Decisions that followers did not read in time.
         ledger: Where the memory is.
         unsaved: Why a restarted daemon would not know what was pushed last.
     """

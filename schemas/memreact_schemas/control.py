@@ -291,7 +291,8 @@ class WatchItem(_Answer, frozen=True, kw_only=True):
     Args:
         decision: What was decided.
         status: What goes on.
-        dropped: How many answers were left out, so far, because nobody read them in time.
+        dropped: How many decisions this follower was not told, so far, because it did not read in
+            time. A status is never counted: a newer one takes its place.
     """
 
     decision: DecisionRow | None = None

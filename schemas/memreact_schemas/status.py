@@ -396,7 +396,8 @@ class Status(Struct, frozen=True, kw_only=True):
             while the file is as it should be.
         warnings: What was not taken, or has no effect here.
         subscribers: Who follows the stream.
-        dropped: Items of the stream that nobody read in time.
+        dropped: Decisions that followers, also those who left, did not read in time. A status is
+            never counted: a newer one takes its place.
         page_bytes: Figures in pages are of this size.
         cgroups_total: How many cgroups exist, whether they are told here or not.
         cgroups: Each that was asked for, by path.

@@ -135,6 +135,7 @@ TOLD: list[tuple[str, str]] = [
         "\n! a restart of the daemon would lose what was pushed last: /run/memreact/pushed ",
     ),
     ("status --all", " /c00\n"),
+    ("status", "\n! 2 decisions were not told: a follower read too slowly\n"),
     ("get", "memcg.swap = false"),
     ("get memcg.swap", "memcg.swap = false  pushed by root\n"),
     ("get compact", 'compact.compact_order = "auto"'),
@@ -349,7 +350,7 @@ def test_a_stream_is_told_item_by_item_and_its_end_is_no_success(
     first, *rest = said.out.splitlines()
     assert first == "540.000 evicted /shop node=0 because=cold pages=7 by=us"
     assert rest[0].startswith("memreact 1.0, up")
-    assert rest[-1] == "(4 dropped so far)"
+    assert rest[-1] == "(4 decisions dropped so far)"
     assert "the stream ended" in said.err
 
 

@@ -338,7 +338,7 @@ def _trouble(status: Status) -> Iterator[str]:
     if status.unsaved:
         yield f"! a restart of the daemon would lose what was pushed last: {status.unsaved}"
     if status.dropped:
-        yield f"! {status.dropped} items of streams were dropped: somebody reads too slowly"
+        yield f"! {status.dropped} decisions were not told: a follower read too slowly"
     for warning in status.warnings:
         yield f"! {warning}"
 
@@ -486,7 +486,7 @@ def _decision(row: DecisionRow) -> str:
 def item_in_words(raw: bytes) -> str:
     """Say one item of a stream."""
     item = msgspec.json.decode(raw, type=ItemSaid)
-    dropped = f"  ({item.dropped} dropped so far)" if item.dropped else ""
+    dropped = f"  ({item.dropped} decisions dropped so far)" if item.dropped else ""
     if item.decision is not None:
         moment = item.decision.at_us / 1_000_000
         return _text([f"{moment:.3f} {_decision(item.decision)}{dropped}"])
