@@ -111,16 +111,8 @@ class Daemon:
         self._own_path = _own_path(layout)
         self._phase = run_dir.phase()
         self._feeding: asyncio.TimerHandle | None = None
-        self._sources: tuple[Source, ...] = ()
-        self._mailbox: Mailbox[Mail] = Mailbox()
-        self._waiting = TriggerSet()
-        self._gate = Gate()
         self._decisions = DecisionLog(settings.rules.decisions_kept)
         self._hub = Hub()
-        self._waiter = Waiter(self._waiting, self._gate, self._fired)
-        self._triggers = Triggers(layout, self._waiting)
-        self._limits = LimitWatch(layout, Inotify())
-        self._tree = CgroupTree(layout, Inotify())
         self._reactor = Reactor(self._loop, now_us, settings.rules, self._perform, self._observe)
         self._books = Bookkeeper(
             self._loop, lambda: take_stock(layout, self._reactor), now_us, self._accounted
@@ -134,18 +126,32 @@ class Daemon:
         self._reporting = True
         self._holes_told = {"cgroups_not_watched": 0, "cgroups_left_out": 0}
         self.stuck = False
+        self._open_sources()
         self._begin()
-        self._desk = Desk(
-            run_dir.path,
-            store=store,
+        self._desk = self._desk_of(files)
+        self._shown.troubles = lambda: self._desk.problems
+        store.saving_changed = self._say_whether_saved
+
+    def _open_sources(self) -> None:
+        self._sources: tuple[Source, ...] = ()
+        self._mailbox: Mailbox[Mail] = Mailbox()
+        self._waiting = TriggerSet()
+        self._gate = Gate()
+        self._waiter = Waiter(self._waiting, self._gate, self._fired)
+        self._triggers = Triggers(self._layout, self._waiting)
+        self._limits = LimitWatch(self._layout, Inotify())
+        self._tree = CgroupTree(self._layout, Inotify())
+
+    def _desk_of(self, files: ConfigFiles) -> Desk:
+        return Desk(
+            self._run_dir.path,
+            store=self._store,
             guest=self._shown.guest(),
             hub=self._hub,
             files=files,
-            audit=Audit(journal.at("notice"), now_us, self._loop),
-            journal=journal,
+            audit=Audit(self._journal.at("notice"), now_us, self._loop),
+            journal=self._journal,
         )
-        self._shown.troubles = lambda: self._desk.problems
-        store.saving_changed = self._say_whether_saved
 
     @property
     def reactor(self) -> Reactor:
@@ -453,10 +459,7 @@ def run(
     )
     level = store.settings.rules.log_level
     journal = Journal(level, under_systemd=is_journal(os.environ, _STDERR))
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    install_kick_handler()
-    # Whoever started us may ignore the ends of children, and then none could be waited for.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _prepare_process()
     layout = Layout(root, _cgroup_mount(root))
 
     async def main() -> bool:
@@ -470,11 +473,8 @@ def run(
             trace=None if trace is None else Trace(trace),
         )
         served.append(daemon)
-        running = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            running.add_signal_handler(number, daemon.stop)
-        running.add_signal_handler(signal.SIGHUP, daemon.reload)
-        _end_at_bugs(running, daemon)
+        _heed_signals(daemon)
+        _end_at_bugs(asyncio.get_running_loop(), daemon)
         _lock_memory(journal)
         await daemon.until_stopped()
         return daemon.failed
@@ -487,6 +487,20 @@ def run(
         journal.say("warning", "ends_in_mid_work")  # what is left dies with the process
         os._exit(1 if failed else 0)
     return 1 if failed else 0
+
+
+def _prepare_process() -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    install_kick_handler()
+    # Whoever started us may ignore the ends of children, and then none could be waited for.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _heed_signals(daemon: Daemon) -> None:
+    running = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        running.add_signal_handler(number, daemon.stop)
+    running.add_signal_handler(signal.SIGHUP, daemon.reload)
 
 
 def _put_back(run_dir: RunDir, layout: Layout, journal: Journal) -> None:
