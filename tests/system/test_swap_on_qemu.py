@@ -7,11 +7,13 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from memreact_tools.host.__main__ import main
 from memreact_tools.host.swap.monitor import Disk
 from memreact_tools.host.swap.qemu import QemuMonitor, open_qemu
 from memreact_tools.host.swap.trouble import StillHeld, SwapTrouble
@@ -53,7 +55,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def _end(pid: int) -> None:
-    fd = os.pidfd_open(pid)
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return  # the test ended it itself
     try:
         signal.pidfd_send_signal(fd, signal.SIGKILL)
         select.select([fd], [], [], LONG_S)
@@ -159,3 +164,40 @@ def test_a_file_that_is_not_there_leaves_nothing(start: Start, tmp_path: Path) -
 def test_a_guest_without_ports_is_told_so(start: Start, tmp_path: Path) -> None:
     with talk(start()) as qemu, pytest.raises(SwapTrouble, match="it has none"):
         qemu.add("swap0", a_file(tmp_path), direct=True)
+
+
+def host(tmp_path: Path, verb: str, *words: str) -> int:
+    """Run memreact-host with a folder of the tests' own."""
+    pairs = ["--set", f"guest_swap_path={tmp_path}/swap", "--set", "guest_swap_size_percent=50"]
+    force = ["--force"] if verb == "add" else []  # the tests' folder may lie on a tmpfs
+    return main(["swap", verb, *words, *pairs, *force])
+
+
+def test_from_the_command_to_the_disk_and_back(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = f"qmp:{start(*PORTS, *NATIVE)}"
+    assert host(tmp_path, "add", where) == 0
+    assert "swap0, 32 MiB, is a disk" in capsys.readouterr().out
+    with talk(Path(where[4:])) as qemu:
+        (disk,) = qemu.disks()
+    assert (disk.name, disk.size_bytes, disk.pci_path) == ("swap0", 32 * MIB, "01/00")
+    assert os.stat(disk.path).st_blocks == 0
+    assert host(tmp_path, "remove", where, "--swapped-off") == 0
+    assert os.listdir(tmp_path / "swap") == []
+
+
+def test_a_guest_is_followed_to_its_end_and_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    where = f"qmp:{start(*PORTS)}"
+    words = ["swap", "add", where, "--follow", "--force"]
+    for pair in (f"path={tmp_path}/swap", "size_percent=50", "create_threshold_secs=0"):
+        words += ["--set", f"guest_swap_{pair}"]
+    command = [sys.executable, "-m", "memreact_tools.host", *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as follows:
+        assert follows.stdout is not None
+        assert "swap0, 32 MiB, is a disk" in follows.stdout.readline()
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        assert "of a guest that is gone is deleted" in follows.stdout.readline()
+    assert follows.returncode == 0
+    assert os.listdir(tmp_path / "swap") == []
