@@ -66,9 +66,9 @@ def _end(pid: int) -> None:
         os.close(fd)
 
 
-def talk(path: Path, timeout_s: float = LONG_S) -> contextlib.AbstractContextManager[QemuMonitor]:
+def talk(path: Path, patience_s: float = LONG_S) -> contextlib.AbstractContextManager[QemuMonitor]:
     """A conversation."""
-    return open_qemu(str(path), timeout_s=timeout_s)
+    return open_qemu(str(path), timeout_s=LONG_S, patience_s=patience_s)
 
 
 def a_file(tmp_path: Path, name: str = "swap0") -> str:

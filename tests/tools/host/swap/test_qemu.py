@@ -19,10 +19,13 @@ DISK = "memreact-swap0"
 
 
 @contextlib.contextmanager
-def talking(tmp_path: Path, double: Port, timeout_s: float = 20) -> Iterator[QemuMonitor]:
+def talking(
+    tmp_path: Path, double: Port, timeout_s: float = 20, patience_s: float = 20
+) -> Iterator[QemuMonitor]:
     """A conversation with a double."""
-    with serving(tmp_path / "qmp", double), open_qemu(f"{tmp_path}/qmp", timeout_s=timeout_s) as q:
-        yield q
+    opened = open_qemu(f"{tmp_path}/qmp", timeout_s=timeout_s, patience_s=patience_s)
+    with serving(tmp_path / "qmp", double), opened as qemu:
+        yield qemu
 
 
 def test_it_says_who_it_is_and_what_the_guest_has(tmp_path: Path) -> None:
@@ -95,17 +98,18 @@ def test_a_file_is_closed_once_the_guest_has_let_its_disk_go(
 
 
 @pytest.mark.parametrize(
-    ("answers", "why"),
+    ("answers", "why", "patience_s"),
     [
-        ([DONE, event("DEVICE_DELETED", "memreact-swap1")], "has not let memreact-swap0 go"),
-        ([DONE, event("DEVICE_UNPLUG_GUEST_ERROR", DISK)], "refuses"),
+        ([DONE, event("DEVICE_DELETED", "memreact-swap1")], "has not let memreact-swap0 go", 0.1),
+        ([DONE, event("DEVICE_UNPLUG_GUEST_ERROR", DISK)], "refuses", 20),
     ],
 )
 def test_a_file_stays_open_while_the_guest_holds_its_disk(
-    tmp_path: Path, answers: list[object], why: str
+    tmp_path: Path, answers: list[object], why: str, patience_s: float
 ) -> None:
     double = Port({"device_del": answers})
-    with talking(tmp_path, double, 0.2) as qemu, pytest.raises(StillHeld, match=why):
+    talk = talking(tmp_path, double, patience_s=patience_s)
+    with talk as qemu, pytest.raises(StillHeld, match=why):
         qemu.remove("swap0")
     assert double.named("blockdev-del") == []
 
@@ -120,7 +124,8 @@ def test_a_file_that_qemu_holds_a_moment_longer_is_asked_for_again(tmp_path: Pat
 
 def test_a_file_that_something_else_uses_is_told(tmp_path: Path) -> None:
     double = Port({"device_del": [DONE, DELETED], "blockdev-del": [error("Node x is in use")]})
-    with talking(tmp_path, double, 0.3) as qemu, pytest.raises(SwapTrouble, match="is in use"):
+    talk = talking(tmp_path, double, patience_s=0.1)
+    with talk as qemu, pytest.raises(SwapTrouble, match="is in use"):
         qemu.remove("swap0")
 
 
@@ -138,7 +143,6 @@ def test_a_file_that_qemu_has_forgotten_is_as_good_as_closed(tmp_path: Path) -> 
         (Port({"query-memory-size-summary": [b'{"return": {"base', None]}), "hung up|reset"),
         (Port({"query-memory-size-summary": [{"return": {"base-memory": "much"}}]}), "not QEMU's"),
         (Port({"query-memory-size-summary": [b"\xff\n"]}), "not QEMU's"),
-        (Port({"query-memory-size-summary": [event("RESET", "x")]}), "no answer in time"),
         (Port({"query-memory-size-summary": [error("no")]}), "query-memory-size-summary: no"),
         (Port({"qmp_capabilities": [None]}), "hung up|reset"),
     ],
@@ -146,6 +150,15 @@ def test_a_file_that_qemu_has_forgotten_is_as_good_as_closed(tmp_path: Path) -> 
 def test_what_is_no_answer_is_told_with_the_socket(tmp_path: Path, double: Port, why: str) -> None:
     with (
         pytest.raises(SwapTrouble, match=rf"/qmp: .*({why})"),
+        talking(tmp_path, double) as qemu,
+    ):
+        qemu.memory_bytes()
+
+
+def test_events_alone_are_no_answer(tmp_path: Path) -> None:
+    double = Port({"query-memory-size-summary": [event("RESET", "x")]})
+    with (
+        pytest.raises(SwapTrouble, match="no answer in time"),
         talking(tmp_path, double, 0.5) as qemu,
     ):
         qemu.memory_bytes()

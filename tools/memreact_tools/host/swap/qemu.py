@@ -66,14 +66,18 @@ class QemuMonitor:
         path: Of its socket, for messages.
         lines: After the handshake.
         pid: Of the process.
-        timeout_s: How long one answer, and how long the guest, may take.
+        timeout_s: How long one answer may take.
+        patience_s: How long the guest may take to let a disk go.
     """
 
-    def __init__(self, path: str, lines: Lines, pid: int, timeout_s: float) -> None:
+    def __init__(  # one for each thing that it talks by
+        self, path: str, lines: Lines, pid: int, timeout_s: float, patience_s: float
+    ) -> None:
         self._path = path
         self._lines = lines
         self._pid = pid
         self._timeout_s = timeout_s
+        self._patience_s = patience_s
 
     @property
     def pid(self) -> int:
@@ -138,13 +142,13 @@ class QemuMonitor:
         return True
 
     def _await_deleted(self, device: str) -> None:
-        self._renew()
+        self._lines.deadline = time.monotonic() + self._patience_s
         while True:
             try:
                 event = self._lines.event()
             except TimeoutError as error:
                 raise StillHeld(
-                    f"{self._path}: the guest has not let {device} go in {self._timeout_s:g} s; "
+                    f"{self._path}: the guest has not let {device} go in {self._patience_s:g} s; "
                     "it was asked to, and may be asked again"
                 ) from error
             if event.data.get("device") != device:
@@ -160,7 +164,7 @@ class QemuMonitor:
         QEMU tells that a device is deleted a moment before it lets the file go, and does not tell
         that: what it says next, or a short while without a word, is when it is asked again.
         """
-        until = time.monotonic() + self._timeout_s
+        until = time.monotonic() + self._patience_s
         while True:
             try:
                 self._call("blockdev-del", dict, **{"node-name": node})
@@ -265,12 +269,15 @@ def _told(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_qemu(path: str, *, timeout_s: float) -> Iterator[QemuMonitor]:
+def open_qemu(
+    path: str, *, timeout_s: float, patience_s: float | None = None
+) -> Iterator[QemuMonitor]:
     """Begin a conversation with a QEMU; its socket has one client at a time.
 
     Args:
         path: Of its socket.
-        timeout_s: How long one answer, and how long the guest, may take.
+        timeout_s: How long one answer may take.
+        patience_s: How long the guest may take to let a disk go; as long as an answer unless given.
 
     Raises:
         SwapTrouble: Nobody answers there, or no QEMU does.
@@ -281,4 +288,5 @@ def open_qemu(path: str, *, timeout_s: float) -> Iterator[QemuMonitor]:
             stream.connect(path)
             lines = Lines(stream, time.monotonic() + timeout_s)
             shake_hands(lines)
-        yield QemuMonitor(path, lines, peer_pid(stream), timeout_s)
+        patience_s = timeout_s if patience_s is None else patience_s
+        yield QemuMonitor(path, lines, peer_pid(stream), timeout_s, patience_s)
