@@ -18,6 +18,7 @@ from memreact_tools.host.kata_file import (
 )
 from memreact_tools.host.kata_options import BadValue, UnknownOption, option_named
 from memreact_tools.host.replace_file import read_text, replace_text
+from memreact_tools.host.swap.commands import add_words, swap
 from memreact_tools.host.toml_text import CannotEdit
 from memreact_tools.plain import plain
 
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from memreact_tools.host.view import view  # noqa: PLC0415  # only when asked for
 
         return view(asked)
+    if asked.subject == "swap":
+        return swap(asked)
     act = {"check": _check, "set": _set}[asked.verb]
     try:
         return act(asked)
@@ -61,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--hypervisor", metavar="NAME", help="of [hypervisor.NAME]")
     change.add_argument("options", nargs="+", metavar="OPTION=VALUE", help="as in memcg_swap=true")
     _add_view(subjects.add_parser("view", help="what is held of each guest, and why"))
+    add_words(subjects.add_parser("swap", help="disks of running guests to swap to"), _seconds)
     return parser
 
 

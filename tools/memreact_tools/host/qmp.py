@@ -8,21 +8,45 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections import deque
 from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
-__all__ = ["Qemu", "QmpTrouble", "ask_qemu"]
+__all__ = [
+    "Event",
+    "Lines",
+    "Qemu",
+    "QmpRefused",
+    "QmpTrouble",
+    "ask_qemu",
+    "peer_pid",
+    "shake_hands",
+]
 
 _T = TypeVar("_T")
 _CHUNK = 1 << 16
 _LINE_BYTES_MAX = 1 << 20
+_EVENTS_MAX = 1024  # a guest makes some of them, and nobody may hear them for long
 _UCRED = struct.Struct("=iII")
 
 
 class QmpTrouble(Exception):  # noqa: N818  # reads as what happened
     """QEMU could not be asked, or did not answer as it should; the message is for people."""
+
+
+class QmpRefused(QmpTrouble):
+    """QEMU understood and said no.
+
+    Args:
+        text: Which command, and why.
+        kind: QEMU's class of the error, as DeviceNotFound.
+    """
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class Qemu(NamedTuple):
@@ -47,11 +71,26 @@ class _Greeting(Struct):
 
 class _Error(Struct):
     desc: str = "no reason given"
+    kind: str = msgspec.field(name="class", default="GenericError")
+
+
+class Event(NamedTuple):
+    """Something that QEMU told without being asked.
+
+    Args:
+        name: As DEVICE_DELETED.
+        data: What it says, by name.
+    """
+
+    name: str
+    data: dict[str, object]
 
 
 class _Reply(Struct):
     return_: Raw | msgspec.UnsetType = msgspec.field(name="return", default=msgspec.UNSET)
     error: _Error | None = None
+    event: str = ""
+    data: dict[str, object] = msgspec.field(default_factory=dict)
 
 
 class _Name(Struct):
@@ -84,7 +123,7 @@ def ask_qemu(path: str, *, timeout_s: float) -> Qemu:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
             stream.settimeout(timeout_s)
             stream.connect(path)
-            return _ask(_Lines(stream, time.monotonic() + timeout_s), _peer_pid(stream))
+            return _ask(Lines(stream, time.monotonic() + timeout_s), peer_pid(stream))
     except TimeoutError as error:
         raise QmpTrouble(f"{path}: no answer in time (another program may hold it)") from error
     except OSError as error:
@@ -95,15 +134,21 @@ def ask_qemu(path: str, *, timeout_s: float) -> Qemu:
         raise QmpTrouble(f"{path}: {trouble}") from trouble
 
 
-def _peer_pid(stream: socket.socket) -> int:
+def peer_pid(stream: socket.socket) -> int:
+    """Return the process that listens at the other end of a unix socket."""
     raw = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     pid: int = _UCRED.unpack(raw)[0]
     return pid
 
 
-def _ask(lines: _Lines, pid: int) -> Qemu:
+def shake_hands(lines: Lines) -> None:
+    """Hear the greeting, and ask for nothing beyond the commands."""
     msgspec.json.decode(lines.next(), type=_Greeting)
     lines.call("qmp_capabilities", dict)
+
+
+def _ask(lines: Lines, pid: int) -> Qemu:
+    shake_hands(lines)
     sizes = lines.call("query-memory-size-summary", _Sizes)
     devices = lines.call("query-memory-devices", list[_Device]) if sizes.plugged else []
     name = lines.call("query-name", _Name).name
@@ -111,23 +156,50 @@ def _ask(lines: _Lines, pid: int) -> Qemu:
     return Qemu(pid, name, sizes.base + sizes.plugged, plugged)
 
 
-class _Lines:
-    """One JSON object a line, all of it before a deadline."""
+class Lines:
+    """One JSON object a line, all of it before a deadline.
+
+    Args:
+        stream: Connected to QEMU; it stays the caller's.
+        deadline: The moment, of the monotonic clock in seconds, after which nothing is waited for.
+    """
 
     def __init__(self, stream: socket.socket, deadline: float) -> None:
         self._stream = stream
-        self._deadline = deadline
+        self.deadline = deadline
         self._held = b""
+        self._events: deque[Event] = deque(maxlen=_EVENTS_MAX)
 
-    def call(self, command: str, kind: type[_T]) -> _T:
-        """Ask, and pass over the events that come between."""
-        self._stream.sendall(msgspec.json.encode({"execute": command}) + b"\n")
+    def call(self, command: str, kind: type[_T], **arguments: object) -> _T:
+        """Ask, and keep the events that come between.
+
+        Raises:
+            QmpRefused: QEMU says no.
+        """
+        asked = {"execute": command} | ({"arguments": arguments} if arguments else {})
+        self._stream.sendall(msgspec.json.encode(asked) + b"\n")
         while True:
-            reply = msgspec.json.decode(self.next(), type=_Reply)
+            reply = self._hear()
             if reply.error is not None:
-                raise QmpTrouble(f"{command}: {reply.error.desc}")
+                raise QmpRefused(f"{command}: {reply.error.desc}", reply.error.kind)
             if not isinstance(reply.return_, msgspec.UnsetType):
                 return msgspec.json.decode(reply.return_, type=kind)
+
+    def event(self) -> Event:
+        """Return the oldest event that was not returned yet, or wait for one.
+
+        Raises:
+            TimeoutError: None came before the deadline.
+        """
+        while not self._events:
+            self._hear()
+        return self._events.popleft()
+
+    def _hear(self) -> _Reply:
+        reply = msgspec.json.decode(self.next(), type=_Reply)
+        if reply.event:
+            self._events.append(Event(reply.event, reply.data))
+        return reply
 
     def next(self) -> bytes:
         """Return the next line that says something."""
@@ -143,7 +215,7 @@ class _Lines:
             self._held += self._chunk()
 
     def _chunk(self) -> bytes:
-        left = self._deadline - time.monotonic()
+        left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         self._stream.settimeout(left)

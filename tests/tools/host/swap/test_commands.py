@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from memreact_tools.host.__main__ import main
+from memreact_tools.host.swap.commands import wait_s
+from memreact_tools.host.swap.files import open_home
+from memreact_tools.host.swap.owner import owner_of
+from memreact_tools.host.swap.sizing import Pace
+from tests.tools.host.kata import CONFIGURATION
+from tests.tools.host.swap.ch_double import CloudHypervisorDouble
+from tests.tools.servers import serving
+
+MIB = 1 << 20
+Said = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def double(tmp_path: Path) -> Iterator[CloudHypervisorDouble]:
+    """A monitor that this process is."""
+    double = CloudHypervisorDouble()
+    with serving(tmp_path / "api", double):
+        yield double
+
+
+def host(tmp_path: Path, verb: str, *words: str) -> int:
+    """Run the command with the tests' folder, one percent of the guest's 2 GiB."""
+    settings = [f"guest_swap_path={tmp_path}/swap", "guest_swap_size_percent=1"]
+    pairs = [word for pair in settings for word in ("--set", pair)]
+    force = ["--force"] if verb == "add" else []  # the tests' folder may lie on a tmpfs
+    return main(["swap", verb, *words, *pairs, *force])
+
+
+def left(tmp_path: Path) -> list[str]:
+    """The files of all guests."""
+    return sorted(each.name for each in (tmp_path / "swap").rglob("*") if each.is_file())
+
+
+def test_a_guest_is_given_swap_that_is_listed_and_taken_away_again(
+    tmp_path: Path, double: CloudHypervisorDouble, capsys: Said
+) -> None:
+    where = f"ch:{tmp_path}/api"
+    assert host(tmp_path, "add", where) == 0
+    assert "swap0, 20 MiB, is a disk of the guest's" in capsys.readouterr().out
+    assert host(tmp_path, "add", where) == 0
+    assert capsys.readouterr().out == "the guest has the swap that it is worth\n"
+    assert host(tmp_path, "list") == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["GUEST", "FILE", "MIB", "TAKES", "PCI", "STATE"]
+    assert row.split() == [
+        where, f"{tmp_path}/swap/guest.{os.getpid()}/swap0", "20", "0", "06", "disk",
+    ]  # fmt: skip
+    assert host(tmp_path, "remove", where, "--swapped-off") == 0
+    assert double.disks == {}
+    assert left(tmp_path) == []
+    capsys.readouterr()
+    assert host(tmp_path, "list") == 0
+    assert capsys.readouterr().out == "no guest has swap from here\n"
+
+
+def test_a_list_for_programs_says_the_same(
+    tmp_path: Path, double: CloudHypervisorDouble, capsys: Said
+) -> None:
+    assert host(tmp_path, "add", f"ch:{tmp_path}/api") == 0
+    capsys.readouterr()
+    assert host(tmp_path, "list", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["serial"] in double.disks
+    assert (row["size_bytes"], row["allocated_bytes"]) == (20 * MIB, 0)
+
+
+def test_nothing_is_taken_away_before_somebody_says_that_the_guest_does_not_use_it(
+    tmp_path: Path, double: CloudHypervisorDouble, capsys: Said
+) -> None:
+    where = f"ch:{tmp_path}/api"
+    assert host(tmp_path, "add", where) == 0
+    assert host(tmp_path, "remove", where) == 1
+    assert "swapoff there" in capsys.readouterr().err
+    assert list(double.disks) == ["memreact-swap0"]
+    double.lets_go = False
+    assert host(tmp_path, "remove", where, "--swapped-off", "--file", "swap0") == 1
+    assert "ask again" in capsys.readouterr().err
+    assert left(tmp_path) == ["owner", "swap0"]
+    double.held.clear()
+    assert host(tmp_path, "remove", where) == 1
+    assert host(tmp_path, "remove") == 0
+
+
+def test_what_a_dead_guest_left_is_cleared_without_naming_one(tmp_path: Path, capsys: Said) -> None:
+    with open_home(f"{tmp_path}/swap", in_memory_too=True) as home:
+        dead = owner_of(os.getpid(), "ch:/api")
+        home.make_folder("shop.7", type(dead)(dead.boot, dead.pid, 1, dead.monitor))
+    (tmp_path / "swap" / "shop.7" / "swap0").touch()
+    assert host(tmp_path, "list") == 0
+    assert "its guest is gone" in capsys.readouterr().out
+    assert host(tmp_path, "remove") == 0
+    assert "is deleted" in capsys.readouterr().out
+    assert left(tmp_path) == []
+
+
+def test_a_guest_that_does_not_answer_is_listed_with_the_reason(
+    tmp_path: Path, capsys: Said
+) -> None:
+    with open_home(f"{tmp_path}/swap", in_memory_too=True) as home:
+        home.make_folder("shop.7", owner_of(os.getpid(), f"qmp:{tmp_path}/none"))
+    (tmp_path / "swap" / "shop.7" / "swap0").touch()
+    assert host(tmp_path, "list") == 0
+    assert "not known: " in capsys.readouterr().out
+
+
+def test_a_guest_that_lacks_room_gets_none_and_is_told(
+    tmp_path: Path, double: CloudHypervisorDouble, capsys: Said
+) -> None:
+    words = ["--set", "guest_swap_size_percent=1000000000"]
+    settings = ["--set", f"guest_swap_path={tmp_path}/swap", "--force"]
+    assert main(["swap", "add", f"ch:{tmp_path}/api", *settings, *words]) == 1
+    assert "MiB are missing" in capsys.readouterr().err
+    assert (double.disks, left(tmp_path)) == ({}, [])
+
+
+def test_katas_file_says_whether_and_how_much(
+    tmp_path: Path, double: CloudHypervisorDouble, capsys: Said
+) -> None:
+    file = tmp_path / "configuration.toml"
+    file.write_text(CONFIGURATION)
+    where = f"ch:{tmp_path}/api"
+    assert host(tmp_path, "add", where, "--kata", str(file)) == 1
+    assert "enable_guest_swap is not true" in capsys.readouterr().err
+    file.write_text(CONFIGURATION.replace("enable_guest_swap = false", "enable_guest_swap = true"))
+    assert host(tmp_path, "add", where, "--kata", str(file)) == 0
+    assert list(double.disks) == ["memreact-swap0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["list", "--set", "guest_swap_percent=1"], 2),
+        (["list", "--set", "guest_swap_size_percent=-1"], 2),
+        (["add", "qmp:/none/qmp", "--set", "guest_swap_path=relative"], 2),
+        (["add", "qmp:/none/qmp", "--set", "guest_swap_path=/proc/none"], 1),
+        (["list", "--kata", "/none"], 1),
+    ],
+)
+def test_what_cannot_be_done_ends_with_its_code(words: list[str], code: int, capsys: Said) -> None:
+    assert main(["swap", *words]) == code
+    assert capsys.readouterr().err.startswith("memreact-host: ")
+
+
+@pytest.mark.parametrize(
+    ("due_us", "seconds"), [(None, 10), (1_500_000, 1.5), (60_000_000, 10), (0, 10), (-5, 10)]
+)
+def test_a_guest_is_looked_at_when_something_is_due_and_every_ten_seconds(
+    due_us: int | None, seconds: float
+) -> None:
+    assert wait_s(Pace(1, due_us), 0) == seconds
+    assert wait_s(None, 0) == 10
+
+
+@pytest.mark.parametrize("guest", ["pid:7", "qmp:", "x"])
+def test_a_guest_that_is_written_wrong_is_refused(guest: str, capsys: Said) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["swap", "add", guest])
+    assert ended.value.code == 2
+    assert "neither qmp:/PATH nor ch:/PATH" in capsys.readouterr().err

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from memreact_tools.host.swap.files import Home, open_home
+from memreact_tools.host.swap.monitor import Disk
+from memreact_tools.host.swap.owner import owner_of
+from memreact_tools.host.swap.passes import (
+    Guest,
+    Passed,
+    clear_the_dead,
+    give_back,
+    grow_if_due,
+)
+from memreact_tools.host.swap.sizing import Grow, Pace, Rest, Shrink, SwapSettings
+from memreact_tools.host.swap.trouble import StillHeld, SwapTrouble
+from tests.tools.host.swap.fake_monitor import FakeMonitor
+
+MIB = 1 << 20
+OWNER = owner_of(os.getpid(), "qmp:/q")
+FOLDER = f"shop.{os.getpid()}"
+SETTINGS = SwapSettings(
+    enable_guest_swap=True,
+    guest_swap_path="",
+    guest_swap_size_percent=1,
+    guest_swap_create_threshold_secs=60,
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    """An empty folder of all guests."""
+    with open_home(str(tmp_path / "swap"), in_memory_too=True) as here:
+        yield here
+
+
+def grow(home: Home, monitor: FakeMonitor, settings: SwapSettings = SETTINGS) -> Passed:
+    """One pass, at once."""
+    return grow_if_due(home, Guest("qmp:/q", monitor), settings, Pace(monitor.memory, 0), 0)
+
+
+def files(home: Home) -> list[str]:
+    """Every file below the folder of all guests."""
+    return sorted(str(each.relative_to(home.path)) for each in Path(home.path).rglob("*"))
+
+
+def test_a_guest_gets_what_it_is_worth_and_a_second_pass_finds_nothing_to_do(home: Home) -> None:
+    monitor = FakeMonitor()
+    passed = grow(home, monitor)
+    assert passed.decision == Grow("swap0", 10 * MIB)
+    assert monitor.there == [Disk("swap0", f"{home.path}/{FOLDER}/swap0", 10 * MIB, "01/00")]
+    assert isinstance(grow(home, monitor).decision, Rest)
+    assert files(home) == [FOLDER, f"{FOLDER}/owner", f"{FOLDER}/swap0"]
+
+
+def test_more_memory_is_a_second_file_and_less_makes_it_spare(home: Home) -> None:
+    monitor = FakeMonitor()
+    grow(home, monitor)
+    monitor.memory *= 2
+    assert grow(home, monitor).decision == Grow("swap1", 10 * MIB)
+    monitor.memory //= 2
+    assert grow(home, monitor).decision == Shrink(("swap1",))
+    assert len(monitor.there) == 2  # what a guest may be swapping to is not taken away
+
+
+def test_what_the_monitor_refuses_leaves_nothing_and_is_tried_again_later(home: Home) -> None:
+    def refuse() -> None:
+        raise SwapTrouble("no port")
+
+    passed = grow(home, FakeMonitor(when_adding=refuse))
+    assert str(passed.trouble) == "no port"
+    assert passed.pace == Pace(1 << 30, 180_000_000, failures=1)
+    assert files(home) == []
+
+
+def test_what_does_not_fit_is_refused_with_figures(home: Home) -> None:
+    passed = grow(home, FakeMonitor(memory=1 << 62))
+    assert "MiB are missing" in str(passed.trouble)
+    assert files(home) == []
+
+
+class Killed(BaseException):
+    """The tool is killed here."""
+
+
+def test_what_one_left_that_was_broken_off_while_it_asked_the_monitor_is_ended(home: Home) -> None:
+    def kill() -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        grow(home, FakeMonitor(when_adding=kill))
+    passed = grow(home, FakeMonitor(), replace(SETTINGS, guest_swap_size_percent=0))
+    assert "was no disk of the guest's" in passed.said[0]
+    assert files(home) == []
+
+
+def test_a_file_stays_while_it_is_not_known_whether_it_is_a_disk(home: Home) -> None:
+    def go_silent() -> None:
+        monitor.silent = True
+        raise SwapTrouble("no answer in time")
+
+    monitor = FakeMonitor(when_adding=go_silent)
+    passed = grow(home, monitor)
+    assert str(passed.trouble) == "no answer in time"
+    assert f"{FOLDER}/swap0" in files(home)
+
+
+def killed_at(home: Home, step: str, monitor: FakeMonitor) -> None:
+    """Leave what a tool leaves that is killed after a step."""
+    os.mkdir(FOLDER, 0o711, dir_fd=home.fd)
+    if step == "folder":
+        return
+    home.make_folder(FOLDER, OWNER)
+    if step == "owner":
+        return
+    with home.folder(FOLDER) as folder:
+        path = folder.make("swap0", 10 * MIB, uid=os.geteuid(), gid=os.getegid())
+    if step in ("node", "unplugged"):
+        monitor.there.append(Disk("swap0", path, 10 * MIB, plugged=False))
+    if step == "plugged":
+        monitor.there.append(Disk("swap0", path, 10 * MIB, "01/00"))
+
+
+STEPS = ("folder", "owner", "file", "node", "plugged", "unplugged")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_tool_that_is_killed_after_any_step_leaves_what_the_next_pass_ends(
+    home: Home, step: str
+) -> None:
+    monitor = FakeMonitor()
+    killed_at(home, step, monitor)
+    list(clear_the_dead(home))
+    grow(home, monitor)
+    assert [(disk.name, disk.plugged) for disk in monitor.there] == [("swap0", True)]
+    assert files(home) == [FOLDER, f"{FOLDER}/owner", f"{FOLDER}/swap0"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_guest_that_is_killed_at_any_step_leaves_nothing_after_the_next_pass(
+    home: Home, step: str
+) -> None:
+    killed_at(home, step, FakeMonitor())
+    if step != "folder":
+        home.make_folder(FOLDER, msgspec.structs.replace(OWNER, started=OWNER.started + 1))
+    assert [line.rpartition(" ")[2] for line in clear_the_dead(home)] == ["deleted"]
+    assert files(home) == []
+
+
+def test_a_guest_that_lives_keeps_what_it_has(home: Home) -> None:
+    grow(home, FakeMonitor())
+    assert list(clear_the_dead(home)) == []
+    assert f"{FOLDER}/swap0" in files(home)
+
+
+def test_files_that_do_not_say_whose_they_are_stay_and_are_told(home: Home) -> None:
+    grow(home, FakeMonitor())
+    Path(home.path, FOLDER, "owner").write_text("?")
+    assert "does not say whose" in "".join(clear_the_dead(home))
+    assert f"{FOLDER}/swap0" in files(home)
+
+
+def test_what_else_lies_in_a_dead_guests_folder_stays_and_is_told(home: Home) -> None:
+    home.make_folder(FOLDER, msgspec.structs.replace(OWNER, started=1))
+    Path(home.path, FOLDER, "notes").touch()
+    assert "something else" in "".join(clear_the_dead(home))
+    assert f"{FOLDER}/notes" in files(home)
+
+
+def test_what_is_given_back_is_gone_file_and_folder(home: Home) -> None:
+    monitor = FakeMonitor()
+    grow(home, monitor)
+    (said,) = give_back(home, Guest("qmp:/q", monitor), [])
+    assert said.endswith("is deleted")
+    assert monitor.there == []
+    assert files(home) == []
+
+
+def test_one_of_two_is_given_back(home: Home) -> None:
+    monitor = FakeMonitor()
+    grow(home, monitor)
+    monitor.memory *= 2
+    grow(home, monitor)
+    list(give_back(home, Guest("qmp:/q", monitor), ["swap1"]))
+    assert [disk.name for disk in monitor.there] == ["swap0"]
+    assert files(home) == [FOLDER, f"{FOLDER}/owner", f"{FOLDER}/swap0"]
+
+
+def test_a_file_whose_disk_the_guest_holds_stays(home: Home) -> None:
+    monitor = FakeMonitor()
+    grow(home, monitor)
+    monitor.holds = True
+    with pytest.raises(StillHeld):
+        list(give_back(home, Guest("qmp:/q", monitor), []))
+    assert f"{FOLDER}/swap0" in files(home)
+
+
+def test_a_file_that_there_is_not_is_told_with_those_that_there_are(home: Home) -> None:
+    monitor = FakeMonitor()
+    grow(home, monitor)
+    with pytest.raises(SwapTrouble, match="no swap7, but swap0"):
+        list(give_back(home, Guest("qmp:/q", monitor), ["swap7"]))
+
+
+def test_a_file_that_lies_elsewhere_is_not_deleted(home: Home, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "swap0"
+    elsewhere.touch()
+    monitor = FakeMonitor(there=[Disk("swap0", str(elsewhere), 10 * MIB)])
+    assert isinstance(grow(home, monitor).decision, Rest)  # it counts all the same
+    assert "stays" in "".join(give_back(home, Guest("qmp:/q", monitor), []))
+    assert elsewhere.exists()
