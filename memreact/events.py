@@ -38,6 +38,8 @@ __all__ = [
     "ReleaseAsked",
     "RulesChanged",
     "RunAsked",
+    "SqueezeAsked",
+    "SqueezeCancelled",
     "StallSeen",
     "Stopping",
     "Surveyed",
@@ -372,6 +374,28 @@ class RunAsked(Struct, frozen=True, tag=True):
     by: str
 
 
+class SqueezeAsked(Struct, frozen=True, tag=True):
+    """An operator wants so much more to be reportable, now.
+
+    Args:
+        target_pages: Pages that are to become reportable; None for all that is cold.
+        deadline: When it ends at the latest.
+        path: Of the memcg that it is for, with those below it.
+        by: Who asked.
+    """
+
+    target_pages: int | None
+    deadline: Instant
+    path: str
+    by: str
+
+
+class SqueezeCancelled(Struct, frozen=True, tag=True):
+    """Whoever asked for the squeeze wants it no more, or is gone."""
+
+    by: str
+
+
 class ClockDisturbed(Struct, frozen=True, tag=True):
     """Time or memory jumped under us: suspend, clock step, restored snapshot, memory hot-plug."""
 
@@ -400,6 +424,8 @@ Event = (
     | HoldAsked
     | ReleaseAsked
     | RunAsked
+    | SqueezeAsked
+    | SqueezeCancelled
     | ClockDisturbed
     | Stopping
 )

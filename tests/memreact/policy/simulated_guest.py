@@ -193,6 +193,12 @@ class Zone:
         self.blocks += made
         return made * 512
 
+    def take_back(self, pages: int, *, scattered: bool) -> None:
+        """Pages become free: here and there, or side by side, which makes blocks of them."""
+        self.small += pages
+        if not scattered:
+            self.gather()
+
     def view(self) -> ZoneView:
         """As buddyinfo and zoneinfo have it."""
         by_order = (self.small, *([0] * 8), self.blocks, 0)
@@ -241,6 +247,8 @@ class SimulatedGuest:
         self.ages_in_vain: set[str] = set()
         self.refuses: set[str] = set()
         self.zones: list[Zone] = []
+        self.frees_into: Zone | None = None
+        self.scatters = False
         self.movable: bool = True
         self.unreadable: str | None = None
         self.kernel_order = 9
@@ -622,6 +630,8 @@ class SimulatedGuest:
 
     def _lost(self, memcg: Memcg, held: Pages, took: int) -> None:
         memcg.evicted += took
+        if self.frees_into is not None:
+            self.frees_into.take_back(took, scattered=self.scatters)
         if held.kind == "anon":
             self.swap_free -= took * PAGE
             assert self.swap_free >= 0
