@@ -74,11 +74,9 @@ def why_not_squeeze(state: State, path: str) -> Because | None:
         state: As it is now.
         path: Of the memcg that it would be for, with those below it.
     """
-    guest = state.guest
-    if guest is None or state.stopping:
-        return Because("stopping" if state.stopping else "starting")
-    if guest.idle_because is not None:
-        return Because("idle", {"detail": guest.idle_because})
+    cannot = _guest_cannot(state)
+    if cannot is not None:
+        return cannot
     if state.hold is not None:
         return Because("held", {"held_by": state.hold.by})
     if state.squeeze is not None:
@@ -90,6 +88,15 @@ def why_not_squeeze(state: State, path: str) -> Because | None:
     if path != "/" and not any(is_within(known, path) for known in state.memcgs):
         return Because("no_such_cgroup", {"detail": path})
     return None
+
+
+def _guest_cannot(state: State) -> Because | None:
+    guest = state.guest
+    if guest is None or state.stopping:
+        return Because("stopping" if state.stopping else "starting")
+    if guest.idle_because is not None:
+        return Because("idle", {"detail": guest.idle_because})
+    return None if guest.reports else Because("nobody_is_told")
 
 
 def squeeze_cancelled(state: State, event: SqueezeCancelled) -> Step:

@@ -52,6 +52,7 @@ from memreact.events import (
     TimerFired,
     ZoneView,
 )
+from memreact.policy.state import Step
 from memreact.rules import MemcgRules, Rules
 from tests.memreact.policy.invariants import Watched
 
@@ -247,6 +248,7 @@ class SimulatedGuest:
         self.ages_in_vain: set[str] = set()
         self.refuses: set[str] = set()
         self.zones: list[Zone] = []
+        self.observe: Callable[[Event, Step, Instant], None] = lambda *_: None
         self.frees_into: Zone | None = None
         self.scatters = False
         self.movable: bool = True
@@ -339,6 +341,7 @@ class SimulatedGuest:
     def _tell_one(self, event: Event) -> None:
         self.events.append((self.now, event))
         made = self.watched.step(event, Instant(self.now))
+        self.observe(event, made, Instant(self.now))
         self.decisions.extend((self.now, decision) for decision in made.decisions)
         for action in made.actions:
             self.actions.append((self.now, action))

@@ -451,6 +451,9 @@ def test_what_cannot_be_is_refused(path: str, for_us: int, code: str) -> None:
 
 def test_a_guest_that_can_do_nothing_or_is_held_or_starts_refuses() -> None:
     assert why_not_squeeze(SimulatedGuest(evicts="nothing").watched.state, "/") is not None
+    why = why_not_squeeze(SimulatedGuest(reports=False).watched.state, "/")
+    assert why is not None
+    assert why.code == "nobody_is_told"
     guest = guest_with()
     guest.tell(HoldAsked(Instant(guest.now + SECOND), "uid 0"))
     why = why_not_squeeze(guest.watched.state, "/")

@@ -50,7 +50,10 @@ def _ask(asked: argparse.Namespace) -> int:
 
     verb = VERBS[f"rule {asked.rule_verb}" if asked.verb == "rule" else asked.verb]
     addresses = _addresses(asked)
-    timeout_s = _TIMEOUT_S if asked.timeout is None else parse_duration(asked.timeout)
+    if asked.timeout is None:
+        timeout_s = _TIMEOUT_S + verb.takes_s(asked)
+    else:
+        timeout_s = parse_duration(asked.timeout)
     if asked.verb == "watch":
         return watch(verb, asked, one_of(addresses), timeout_s=timeout_s)
     return tell(verb, asked, ask(verb, asked, addresses, timeout_s=timeout_s))

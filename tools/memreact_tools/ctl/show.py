@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 
 from memreact_schemas.config import DEFAULTS
 from memreact_schemas.control import (
+    Busy,
     ChangedKey,
     Doctor,
     NoSuchRule,
@@ -17,6 +18,8 @@ from memreact_schemas.control import (
     RuleExists,
     SettingsInForce,
     SettingsRefused,
+    SqueezeEnd,
+    SqueezeItem,
     tables_to_wire,
 )
 from memreact_schemas.status import (
@@ -42,6 +45,8 @@ __all__ = [
     "settings_by_key",
     "settings_in_words",
     "span",
+    "squeeze_in_words",
+    "squeeze_progress_in_words",
     "status_in_words",
 ]
 
@@ -469,6 +474,71 @@ def item_in_words(raw: bytes) -> str:
     return _text([dropped.strip()])
 
 
+def squeeze_progress_in_words(raw: bytes) -> str:
+    """Say how far a squeeze is; what a later service shaped anew is told as it came."""
+    try:
+        progress = msgspec.json.decode(raw, type=SqueezeItem).progress
+    except msgspec.MsgspecError:
+        return plain(raw.decode(errors="replace"))
+    if progress is None:
+        return ""
+    grew = progress.reportable_grew_bytes
+    more = "" if grew is None else f", {_change_of(grew)} reportable"
+    left = span(progress.left_us)
+    return plain(f"{progress.stage}: {amount(progress.evicted_bytes)} evicted{more}, {left} left")
+
+
+def squeeze_in_words(raw: bytes) -> str:
+    """Say what a squeeze came to, and why it brought no more."""
+    end = msgspec.json.decode(raw, type=SqueezeItem).end
+    return _text(["no end was told"] if end is None else _squeezed(end))
+
+
+def _squeezed(end: SqueezeEnd) -> Iterator[str]:
+    detail = f" ({end.detail})" if end.detail else ""
+    evicted = end.tally.evicted_file_bytes + end.tally.evicted_anon_bytes
+    grew = [
+        f"{_change_of(size)} {what}"
+        for size, what in (
+            (end.reportable_grew_bytes, "reportable"),
+            (end.reported_grew_bytes, "reported"),
+        )
+        if size is not None
+    ]
+    figures = ", ".join([f"{amount(evicted)} evicted", *grew, f"in {span(end.took_us)}"])
+    yield f"{_SQUEEZE_ENDS.get(end.because, end.because)}{detail}: {figures}"
+    if end.overrun_us:
+        yield f"  {span(end.overrun_us)} of it past the deadline"
+    if end.returned_bytes is not None:
+        yield f"  returned, as the host said: {amount(end.returned_bytes)}"
+    if not end.settled:
+        yield "  the kernel had no time to report all of it: more will follow"
+    for what, causes in (
+        ("free and not told", end.free_held_bytes),
+        ("in use, estimated", end.used_estimates_bytes),
+    ):
+        if causes:
+            yield f"  {what}: {_causes(causes)}"
+    if end.left_alone:
+        ordered = sorted(end.left_alone.items(), key=lambda each: (-each[1], each[0]))
+        yield "  cgroups by node: " + ", ".join(f"{code} {times}" for code, times in ordered)
+    if end.problem:
+        yield f"! where the memory is could not be read: {end.problem}"
+
+
+def _change_of(size: int) -> str:
+    return f"{amount(abs(size))} {'less' if size < 0 else 'more'}"
+
+
+_SQUEEZE_ENDS = {
+    "target": "reached",
+    "cold_gone": "all that was cold is gone",
+    "deadline": "its time is over",
+    "pressure": "the guest was hurt",
+    "nothing_left": "nothing more may go",
+}
+
+
 def refusal_in_words(name: str, raw: bytes) -> str:
     """Say why a service refused."""
     kind = name.rpartition(".")[2]
@@ -515,6 +585,11 @@ def _not_possible(raw: bytes) -> str:
     return f"not possible now: {why}"
 
 
+def _busy(raw: bytes) -> str:
+    said = msgspec.json.decode(raw, type=Busy)
+    return f"busy: a squeeze of {said.by} is under way, for another {span(said.left_us)} at most"
+
+
 def _denied(_raw: bytes) -> str:
     return "permission denied: root may change settings, the group memreact may read them"
 
@@ -525,5 +600,6 @@ _REFUSALS = {
     "RuleExists": _exists,
     "NoSuchRule": _no_rule,
     "NotPossible": _not_possible,
+    "Busy": _busy,
     "PermissionDenied": _denied,
 }
