@@ -37,6 +37,7 @@ from memreact.policy.state import (
     Hold,
     Memcg,
     Pause,
+    Squeeze,
     State,
     Turn,
     Work,
@@ -122,6 +123,28 @@ def test_a_pause_says_since_when_and_why() -> None:
     since = Instant(NOW - seconds(12.7))
     paused = State(guest=GUEST, pause=Pause(since, NOW, Because("guest_stall_over_limit")))
     assert line(paused) == "paused since <-13>: guest_stall_over_limit"
+
+
+def test_a_squeeze_says_who_how_much_and_until_when() -> None:
+    squeeze = Squeeze("cid 2", "/shop", NOW, Instant(NOW + seconds(60)), 100, evicted_pages=7)
+    state = State(guest=GUEST, squeeze=squeeze)
+    told = full(state).squeeze
+    assert told is not None
+    assert (told.by, told.scope, told.deadline_us - NOW) == ("cid 2", "/shop", seconds(60))
+    size = GUEST.page_bytes
+    assert (told.target_bytes, told.evicted_bytes, told.gained_bytes) == (
+        100 * size,
+        7 * size,
+        None,
+    )
+    cold = full(
+        replace(
+            state, squeeze=replace(squeeze, target_pages=None, base_pages=3, reportable_pages=5)
+        )
+    )
+    assert cold.squeeze is not None
+    assert (cold.squeeze.target_bytes, cold.squeeze.gained_bytes) == (None, 2 * size)
+    assert line(state).startswith("squeezed for cid 2 until ")
 
 
 def test_a_hold_says_who_for_how_long_and_why() -> None:

@@ -141,6 +141,7 @@ def test_for_programs_the_answer_is_printed_as_it_came(
 TOLD: list[tuple[str, str]] = [
     ("status", "memreact 1.0, up 10 min 0 s, settings of revision 4\nnow: evicting /shop\n"),
     ("status", "\nand 5 more: --all\n"),
+    ("status", "\nsqueezed by cid 2: 300 MiB of /shop, 64 MiB evicted, another 3 s at most\n"),
     ("status --all", " /c00\n"),
     ("get", "memcg.swap = false"),
     ("get memcg.swap", "memcg.swap = false  pushed by root\n"),

@@ -28,6 +28,7 @@ from memreact_schemas.status import (
     DecisionRow,
     LedgerStatus,
     NextEviction,
+    SqueezeStatus,
     StallShare,
     Status,
 )
@@ -315,13 +316,7 @@ def _guest(status: Status) -> Iterator[str]:
     yield f"now: {status.doing}{at_work}"
     if status.idle_because:
         yield f"idle: {status.idle_because}"
-    if status.hold is not None:
-        left = span(status.hold.until_us - status.now_us)
-        why = f" ({status.hold.reason})" if status.hold.reason else ""
-        yield f"held by {status.hold.by} for another {left}{why}"
-    if status.pause is not None:
-        since = span(status.now_us - status.pause.since_us)
-        yield f"paused for {since}: {status.pause.because}{_figures(status.pause.figures)}"
+    yield from _out_of_the_usual(status)
     if status.next_turn_at_us is not None:
         yield f"next turn: in {span(status.next_turn_at_us - status.now_us)}"
     yield f"next eviction: {_next(status.next_eviction, status.now_us)}"
@@ -337,6 +332,25 @@ def _guest(status: Status) -> Iterator[str]:
         yield f"! {status.dropped} items of streams were dropped: somebody reads too slowly"
     for warning in status.warnings:
         yield f"! {warning}"
+
+
+def _out_of_the_usual(status: Status) -> Iterator[str]:
+    if status.hold is not None:
+        left = span(status.hold.until_us - status.now_us)
+        why = f" ({status.hold.reason})" if status.hold.reason else ""
+        yield f"held by {status.hold.by} for another {left}{why}"
+    if status.squeeze is not None:
+        yield _under_way(status.squeeze, status.now_us)
+    if status.pause is not None:
+        since = span(status.now_us - status.pause.since_us)
+        yield f"paused for {since}: {status.pause.because}{_figures(status.pause.figures)}"
+
+
+def _under_way(squeeze: SqueezeStatus, now_us: int) -> str:
+    of = "what is cold" if squeeze.target_bytes is None else amount(squeeze.target_bytes)
+    left, evicted = span(squeeze.deadline_us - now_us), amount(squeeze.evicted_bytes)
+    where = "" if squeeze.scope == "/" else f" of {squeeze.scope}"
+    return f"squeezed by {squeeze.by}: {of}{where}, {evicted} evicted, another {left} at most"
 
 
 def _ledger(ledger: LedgerStatus, now_us: int) -> Iterator[str]:
