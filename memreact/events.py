@@ -40,6 +40,7 @@ __all__ = [
     "RunAsked",
     "SqueezeAsked",
     "SqueezeCancelled",
+    "SqueezeReleased",
     "StallSeen",
     "Stopping",
     "Surveyed",
@@ -382,16 +383,24 @@ class SqueezeAsked(Struct, frozen=True, tag=True):
         deadline: When it ends at the latest.
         path: Of the memcg that it is for, with those below it.
         by: Who asked.
+        hold_us: For so long from now on no less is to be reportable; 0 to let go at its end.
     """
 
     target_pages: int | None
     deadline: Instant
     path: str
     by: str
+    hold_us: int = 0
 
 
 class SqueezeCancelled(Struct, frozen=True, tag=True):
     """Whoever asked for the squeeze wants it no more, or is gone."""
+
+    by: str
+
+
+class SqueezeReleased(Struct, frozen=True, tag=True):
+    """An operator wants nothing to be kept any more."""
 
     by: str
 
@@ -426,6 +435,7 @@ Event = (
     | RunAsked
     | SqueezeAsked
     | SqueezeCancelled
+    | SqueezeReleased
     | ClockDisturbed
     | Stopping
 )

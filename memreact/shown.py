@@ -89,7 +89,12 @@ class Shown:
             swap=lambda: self._reactor.rules.base.swap,
             clock=now_us,
             page_bytes=page_size(),
+            held_until=self._held_until,
         )
+
+    def _held_until(self) -> Instant | None:
+        keep = self._reactor.state.keep
+        return None if keep is None else keep.until
 
     def status(self, cgroups: tuple[CgroupStatus, ...] = ()) -> Status:
         """All that is known, with these cgroups."""

@@ -23,7 +23,14 @@ from memreact.control.store import (
     SettingsStore,
 )
 from memreact.control.varlink import Answer, Encoded, VarlinkError, invalid_parameter
-from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked
+from memreact.events import (
+    Event,
+    HoldAsked,
+    Instant,
+    ReleaseAsked,
+    RunAsked,
+    SqueezeReleased,
+)
 from memreact.settings import Settings, SettingsError, config_from
 from memreact.telemetry.hub import Hub, Subscription
 from memreact_schemas import control, doctor, varlink
@@ -106,6 +113,7 @@ class MemreactService:
             "Resume": self._resume,
             "RunNow": self._run_now,
             "Squeeze": self._squeeze,
+            "ReleaseSqueeze": self._release_squeeze,
             "HostHolds": self._host_holds,
             "SetLogLevel": self._set_log_level,
             "Watch": self._watch,
@@ -256,19 +264,39 @@ class MemreactService:
         targets = (call.target_bytes, call.held_percent, call.cold or None)
         if sum(target is not None for target in targets) != 1:
             raise VarlinkError(varlink.InvalidParameter("target_bytes"))
-        squeezer, under_way = self._guest.squeezer, self._squeezing
-        if squeezer is None:
-            raise _not_possible("nothing is squeezed here")
-        if under_way is not None:
-            left_us = max(0, under_way.deadline - self._guest.clock())
-            raise VarlinkError(control.Busy(by=under_way.by, left_us=left_us), INTERFACE)
-        why = squeezer.why_not(path)
-        if why is not None:
-            raise _not_possible(_why_not_in_words(why))
+        if (call.then == "hold") != (call.hold_seconds is not None) or (
+            call.then == "hold" and call.cold
+        ):
+            raise VarlinkError(varlink.InvalidParameter("hold_seconds"))
+        squeezer = self._squeezer_for(path)
         asked = {key: value for key, value in asdict(call).items() if value is not None}
         self._audit.asked(peer, "Squeeze", **asked)
         self._squeezing = Squeezing(squeezer, call, path, peer.name, self._squeezed)
         return self._squeezing
+
+    def _squeezer_for(self, path: str) -> Squeezer:
+        """What squeezes, if nobody's squeeze stands in the way and nothing else does."""
+        squeezer, under_way = self._guest.squeezer, self._squeezing
+        if squeezer is None:
+            raise _not_possible("nothing is squeezed here")
+        if under_way is not None:
+            raise self._busy(under_way.by, under_way.deadline)
+        why = squeezer.why_not(path)
+        if why is not None and why.code == "squeeze_under_way":
+            raise self._busy(str(why.saw["held_by"]), int(why.saw["until_us"]))
+        if why is not None:
+            raise _not_possible(_why_not_in_words(why))
+        return squeezer
+
+    def _busy(self, by: str, until: int) -> VarlinkError:
+        left_us = max(0, until - self._guest.clock())
+        return VarlinkError(control.Busy(by=by, left_us=left_us), INTERFACE)
+
+    def _release_squeeze(self, call: control.ReleaseSqueeze, peer: Peer) -> control.Nothing:
+        del call
+        self._audit.asked(peer, "ReleaseSqueeze")
+        self._guest.handle(SqueezeReleased(peer.name))
+        return control.Nothing()
 
     def _squeezed(self) -> None:
         self._squeezing = None

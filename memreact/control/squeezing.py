@@ -40,6 +40,7 @@ class Squeezer(NamedTuple):
         swap: Says whether anonymous memory may go by the settings.
         clock: Reads the moment.
         page_bytes: Of one page.
+        held_until: Says until when what a squeeze reached is kept; None where nothing is.
     """
 
     why_not: Callable[[str], Because | None]
@@ -50,6 +51,7 @@ class Squeezer(NamedTuple):
     swap: Callable[[], bool]
     clock: Callable[[], Instant]
     page_bytes: int
+    held_until: Callable[[], Instant | None] = lambda: None
 
 
 class Squeezing:
@@ -115,7 +117,13 @@ class Squeezing:
         else:
             ended, settled = Ended(why_not), True
         self._end = squeeze_end(
-            ended, before, squeezer.ledger(), wanted=wanted, settled=settled, swap=squeezer.swap()
+            ended,
+            before,
+            squeezer.ledger(),
+            wanted=wanted,
+            settled=settled,
+            swap=squeezer.swap(),
+            held_until=squeezer.held_until() if why_not is None else None,
         )
         self._wake()
 
@@ -131,7 +139,8 @@ class Squeezing:
         pages = None if wanted is None else -(-wanted // squeezer.page_bytes)
         squeezer.feed.follow(self._told)
         self._under_way = True
-        squeezer.handle(SqueezeAsked(pages, self.deadline, self._path, self.by))
+        hold_us = (self._call.hold_seconds or 0) * _US_PER_SEC
+        squeezer.handle(SqueezeAsked(pages, self.deadline, self._path, self.by, hold_us))
         return await self._ended
 
     def _told(self, what: Progress | Ended) -> None:

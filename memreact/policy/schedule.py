@@ -88,6 +88,11 @@ def wake_at(state: State) -> Instant | None:
     """The next moment at which time alone changes what should be done."""
     if state.stopping:
         return None
+    moments = (_wake_at(state), None if state.keep is None else state.keep.until)
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _wake_at(state: State) -> Instant | None:
     if state.turn is not None:
         wake_up, squeeze = _wake_in_turn(state, state.turn), state.squeeze
         if squeeze is None or squeeze.ends is not None:

@@ -10,31 +10,48 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memreact.actions import Because, Decision
-from memreact.events import Fragmentation, Instant, SqueezeAsked, SqueezeCancelled
+from memreact.events import (
+    Fragmentation,
+    Instant,
+    SqueezeAsked,
+    SqueezeCancelled,
+    SqueezeReleased,
+)
 from memreact.policy.gain import reportable_pages
 from memreact.policy.plan import LEAST_PAGES, is_within
-from memreact.policy.state import Compaction, Squeeze, State, Step, Turn, nothing, with_turn
+from memreact.policy.state import Compaction, Keep, Squeeze, State, Step, Turn, nothing, with_turn
 from memreact.policy.yielding import break_off, ending
 
 __all__ = [
+    "KEEP_ENDS_US",
     "SQUEEZE_ENDS_US",
     "after_look",
     "after_turn",
+    "begin_keeping",
     "checked",
     "evicted_pages",
     "gained_pages",
+    "keep_over",
     "left_pages",
     "over",
     "reportable",
     "short_pages",
     "squeeze_asked",
     "squeeze_cancelled",
+    "squeeze_released",
     "squeeze_unmeasured",
     "why_not_squeeze",
+    "with_keep_due",
 ]
 
 SQUEEZE_ENDS_US = 3_600_000_000
 """An hour: no squeeze is longer, whatever was asked for."""
+
+KEEP_ENDS_US = 86_400_000_000
+"""A day: nothing is kept for longer, whatever was asked for."""
+
+# After these what was asked for is kept; whoever else ends it wants it no more.
+_KEPT_AFTER = frozenset({"target", "nothing_left", "deadline", "pressure"})
 
 _CLOCK_STOOD = frozenset({"suspend", "snapshot_restored"})
 
@@ -48,7 +65,8 @@ def squeeze_asked(state: State, event: SqueezeAsked, now: Instant) -> Step:
     if why is not None:
         refused = Because(why.code, {"by": event.by, **why.saw})
         return Step(state, (), (Decision("refuse", refused),))
-    squeeze = Squeeze(event.by, event.path, now, deadline, event.target_pages)
+    hold_us = min(event.hold_us, KEEP_ENDS_US)
+    squeeze = Squeeze(event.by, event.path, now, deadline, event.target_pages, hold_us=hold_us)
     saw: dict[str, int | str] = {"by": event.by, "within": event.path, "for_us": deadline - now}
     if event.target_pages is not None:
         saw["target_pages"] = event.target_pages
@@ -79,8 +97,13 @@ def why_not_squeeze(state: State, path: str) -> Because | None:
         return cannot
     if state.hold is not None:
         return Because("held", {"held_by": state.hold.by})
+    if state.keep is not None:
+        keep = state.keep
+        return Because("squeeze_under_way", {"held_by": keep.by, "until_us": keep.until})
     if state.squeeze is not None:
-        return Because("squeeze_under_way", {"held_by": state.squeeze.by})
+        squeeze = state.squeeze
+        saw: dict[str, int | str] = {"held_by": squeeze.by, "until_us": squeeze.deadline}
+        return Because("squeeze_under_way", saw)
     if state.pause is not None:
         return Because("paused", {"detail": state.pause.because.code})
     if not state.due:
@@ -104,10 +127,50 @@ def squeeze_cancelled(state: State, event: SqueezeCancelled) -> Step:
     return _ending(state, Because("cancelled", {"by": event.by}))
 
 
-def squeeze_unmeasured(state: State, cause: str) -> Step:
+def squeeze_released(state: State, event: SqueezeReleased, now: Instant) -> Step:
+    """Keep nothing any more; a squeeze that runs for it, or before it, ends."""
+    ended = _ending(state, Because("released", {"held_by": event.by}))
+    return ended.then(_let_go(ended.state, Because("released", {"by": event.by}), now))
+
+
+def keep_over(state: State, now: Instant) -> Step:
+    """Let go when the time is over, whatever happens just then: the guest keeps its memory."""
+    if state.keep is None or now < state.keep.until:
+        return nothing(state)
+    return _let_go(state, Because("hold_over", {"by": state.keep.by}), now)
+
+
+def _let_go(state: State, because: Because, now: Instant) -> Step:
+    keep = state.keep
+    if keep is None:
+        return nothing(state)
+    told = Because(because.code, {**because.saw, "kept_us": now - keep.since})
+    return Step(replace(state, keep=None), (), (Decision("let_go", told),))
+
+
+def begin_keeping(state: State, now: Instant) -> State | None:
+    """The state in which it is looked at whether enough is reportable; None if that is not due."""
+    keep = state.keep
+    if keep is None or not keep.due or _guest_cannot(state) is not None:
+        return None
+    if state.hold is not None or state.pause is not None or not state.due:
+        return None
+    deadline = Instant(min(keep.until, now + keep.round_us))
+    squeeze = Squeeze(keep.by, keep.path, now, deadline, 0, order=keep.order)
+    squeeze = replace(squeeze, at_least_pages=keep.pages)
+    return replace(state, squeeze=squeeze, keep=replace(keep, due=False))
+
+
+def squeeze_unmeasured(state: State, cause: str, now: Instant) -> Step:
     """End it where nobody can say how much of its time is over."""
     if cause not in _CLOCK_STOOD:
         return nothing(state)
+    released = _let_go(state, Because(cause), now)
+    state = released.state
+    return released.then(_ending_unmeasured(state, cause))
+
+
+def _ending_unmeasured(state: State, cause: str) -> Step:
     return _ending(state, Because("clock_disturbed", {"cause": cause}))
 
 
@@ -148,7 +211,29 @@ def over(state: State, now: Instant) -> Step | None:
         saw["gained_pages"] = gained
     saw |= {"took_us": now - squeeze.asked_at, "overrun_us": max(0, now - squeeze.deadline)}
     told = Decision("squeezed", Because(squeeze.ends.code, {**squeeze.ends.saw, **saw}))
-    return Step(replace(state, squeeze=None), (), (told,))
+    ended = Step(replace(state, squeeze=None), (), (told,))
+    return ended.then(_kept(ended.state, squeeze, now))
+
+
+def _kept(state: State, squeeze: Squeeze, now: Instant) -> Step:
+    """Keep what was asked for from now on, if that was asked for too."""
+    ends, base, target = squeeze.ends, squeeze.base_pages, squeeze.target_pages
+    until = Instant(squeeze.asked_at + squeeze.hold_us)
+    if ends is None or ends.code not in _KEPT_AFTER or until <= now:
+        return nothing(state)
+    if base is None or target is None:
+        return nothing(state)
+    keep = Keep(
+        squeeze.by,
+        squeeze.path,
+        base + target,
+        squeeze.order,
+        squeeze.asked_at,
+        until,
+        squeeze.deadline - squeeze.asked_at,
+    )
+    saw: dict[str, int | str] = {"by": keep.by, "pages": keep.pages, "for_us": until - now}
+    return Step(replace(state, keep=keep), (), (Decision("keep", Because("asked", saw)),))
 
 
 # How far it is
@@ -207,6 +292,13 @@ def reportable(seen: Fragmentation, order: int) -> int:
 # What comes next
 
 
+def with_keep_due(state: State, turn: Turn) -> State:
+    """The state in which what is kept is looked at, since a turn of a period ended."""
+    if state.keep is None or turn.squeezes or not turn.periods:
+        return state
+    return replace(state, keep=replace(state.keep, due=True))
+
+
 def after_turn(squeeze: Squeeze | None, turn: Turn) -> Squeeze | None:
     """The squeeze after a turn: its evictions count, and free memory is looked at next."""
     if squeeze is None or not turn.squeezes:
@@ -246,6 +338,9 @@ def _looked(squeeze: Squeeze, seen: Fragmentation | None) -> Squeeze:
         return squeeze
     if squeeze.base_pages is None:
         # What was evicted before anybody could look counts as it is.
-        base = reportable(seen, seen.order) - squeeze.evicted_pages
-        squeeze = replace(squeeze, order=seen.order, base_pages=base)
+        wanted = squeeze.at_least_pages
+        order = seen.order if wanted is None else squeeze.order
+        base = reportable(seen, order) - squeeze.evicted_pages
+        target = squeeze.target_pages if wanted is None else max(0, wanted - base)
+        squeeze = replace(squeeze, order=order, base_pages=base, target_pages=target)
     return replace(squeeze, reportable_pages=reportable(seen, squeeze.order))

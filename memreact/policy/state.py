@@ -42,6 +42,7 @@ __all__ = [
     "Counters",
     "Eviction",
     "Hold",
+    "Keep",
     "Key",
     "Memcg",
     "Pause",
@@ -436,6 +437,8 @@ class Squeeze:
         agings: Rounds of agings.
         dropped: Memcgs that stalled, and are left alone from then on.
         dry: The last evictions brought nothing.
+        hold_us: For so long from its begin what it reached is kept.
+        at_least_pages: It keeps so many reportable, all in all, and the target follows from that.
         ends: Why it is over as soon as what is under way has returned.
     """
 
@@ -453,7 +456,36 @@ class Squeeze:
     agings: int = 0
     dropped: frozenset[Key] = frozenset()
     dry: bool = False
+    hold_us: int = 0
+    at_least_pages: int | None = None
     ends: Because | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What a squeeze reached, or should have, and what is to stay so.
+
+    Whenever a turn of a period ends, free memory is looked at, and what is missing is squeezed.
+
+    Args:
+        by: Who asked.
+        path: Of the memcg that is squeezed for it, with those below it.
+        pages: So many are to be reportable.
+        order: In blocks of this order.
+        since: When the squeeze was asked for.
+        until: When it is over by itself.
+        round_us: How long each squeeze may take.
+        due: A turn ended since the last one.
+    """
+
+    by: str
+    path: str
+    pages: int
+    order: int
+    since: Instant
+    until: Instant
+    round_us: int
+    due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,6 +505,7 @@ class State:
         pause: Why nothing is done just now.
         hold: Who wants that nothing is done.
         squeeze: Who wants more to be reportable, now.
+        keep: Who wants that it stays so.
         compact: What is remembered of compactions, and when the next one is due.
         ooms: Where an OOM kill was heard of, and when: it hit a memcg there or below.
         samples: Pressure readings of the last window.
@@ -491,6 +524,7 @@ class State:
     pause: Pause | None = None
     hold: Hold | None = None
     squeeze: Squeeze | None = None
+    keep: Keep | None = None
     compact: Compacting = Compacting()
     ooms: Mapping[str, Instant] = field(default_factory=lambda: MappingProxyType({}))
     samples: Samples = ()

@@ -25,6 +25,7 @@ from memreact.events import (
     RunAsked,
     SqueezeAsked,
     SqueezeCancelled,
+    SqueezeReleased,
     StallSeen,
     Stopping,
     Surveyed,
@@ -51,8 +52,10 @@ from memreact.policy.schedule import (
 )
 from memreact.policy.squeeze import (
     checked,
+    keep_over,
     squeeze_asked,
     squeeze_cancelled,
+    squeeze_released,
     squeeze_unmeasured,
 )
 from memreact.policy.state import Memcg, State, Step, decided, nothing, with_memcg
@@ -84,6 +87,7 @@ def step(state: State, event: Event, rules: Rules, now: Instant) -> Step:
     if state.stopping and not isinstance(event, _ANSWERS):
         return nothing(state)
     made = hold_over(state, now)
+    made = made.then(keep_over(made.state, now))
     made = made.then(_meaning(made.state, event, rules, now))
     made = made.then(checked(made.state, now))
     made = made.then(proceed(made.state, rules, now))
@@ -133,6 +137,8 @@ def _meaning(state: State, event: Event, rules: Rules, now: Instant) -> Step:  #
             return squeeze_asked(state, event, now)
         case SqueezeCancelled():
             return squeeze_cancelled(state, event)
+        case SqueezeReleased():
+            return squeeze_released(state, event, now)
         case Stopping():
             return break_off(replace(state, stopping=True))
 
@@ -254,7 +260,7 @@ def _capabilities(state: State, event: CapabilitiesRead, rules: Rules, now: Inst
 def _disturbed(state: State, event: ClockDisturbed, now: Instant) -> Step:
     """Rates that were counted across the jump mean nothing: forget them."""
     released = hold_unmeasured(state, event.cause, now)
-    released = released.then(squeeze_unmeasured(released.state, event.cause))
+    released = released.then(squeeze_unmeasured(released.state, event.cause, now))
     state = released.state
     memcgs = {
         path: replace(memcg, stall_us=None, appetite=replace(memcg.appetite, evicted_pages=0))

@@ -12,7 +12,7 @@ from memreact.policy.compacting import go_on as go_on_compacting
 from memreact.policy.compacting import look, look_again
 from memreact.policy.evicting import go_on, start
 from memreact.policy.plan import plan, still_to_age, with_baselines
-from memreact.policy.squeeze import after_turn, left_pages, over
+from memreact.policy.squeeze import after_turn, begin_keeping, left_pages, over, with_keep_due
 from memreact.policy.state import (
     Compacting,
     Squeeze,
@@ -162,7 +162,10 @@ def _squeeze_next(state: State, rules: Rules, now: Instant) -> Step | None:
     """Begin the next turn of a squeeze, or end the turn that stands in its way."""
     if state.turn is not None:
         return _give_way(state, state.turn, rules, now)
-    return None if state.squeeze is None else _squeeze_on(state, state.squeeze, rules, now)
+    if state.squeeze is not None:
+        return _squeeze_on(state, state.squeeze, rules, now)
+    keeping = begin_keeping(state, now)
+    return None if keeping is None else Step(keeping)
 
 
 def _squeeze_on(state: State, squeeze: Squeeze, rules: Rules, now: Instant) -> Step:
@@ -289,6 +292,7 @@ def _finish(  # noqa: PLR0913  # what ends, why, by what and when
         squeeze=after_turn(state.squeeze, turn),
         compact=_looked_at_next(state.compact, turn, rules, now),
     )
+    state = with_keep_due(state, turn)
     disarm: tuple[Action, ...] = (Disarm(""),) if turn.armed else ()
     was_one = bool(turn.periods or turn.emptied or turn.worked or because.code != "turn_over")
     return Step(state, disarm, (Decision("turn", because),) if was_one else ())

@@ -132,7 +132,14 @@ def wanted_bytes(account: Account, held_percent: int) -> int:
 
 
 def squeeze_end(  # noqa: PLR0913  # both ends of it, and how they are read
-    ended: Ended, before: Ledger, after: Ledger, *, wanted: int | None, settled: bool, swap: bool
+    ended: Ended,
+    before: Ledger,
+    after: Ledger,
+    *,
+    wanted: int | None,
+    settled: bool,
+    swap: bool,
+    held_until: Instant | None = None,
 ) -> SqueezeEnd:
     """Tell what it came to.
 
@@ -143,6 +150,7 @@ def squeeze_end(  # noqa: PLR0913  # both ends of it, and how they are read
         wanted: What was to become reportable, in bytes.
         settled: The kernel had the time to report all of it.
         swap: Anonymous and shared memory may go by the settings.
+        held_until: Until when what was wanted is kept.
     """
     then, account, saw = before.last, after.last, ended.because.saw
     detail = saw.get("detail") or saw.get("held_by")
@@ -164,6 +172,7 @@ def squeeze_end(  # noqa: PLR0913  # both ends of it, and how they are read
         settled=settled,
         took_us=int(saw.get("took_us", 0)),
         overrun_us=int(saw.get("overrun_us", 0)),
+        held_until_us=held_until,
         free_held_bytes={} if account is None else free_held_bytes(account),
         used_estimates_bytes=used,
         left_alone=ended.left_alone,

@@ -32,6 +32,7 @@ from memreact_schemas.status import (
     Doing,
     GenerationStatus,
     HoldStatus,
+    KeepStatus,
     LedgerStatus,
     NodeStatus,
     PauseStatus,
@@ -135,6 +136,7 @@ def status_of(
         pause=_pause(state),
         hold=_hold(state),
         squeeze=_squeeze(state),
+        keep=_keep(state),
         next_turn_at_us=_next_turn_at(state),
         next_eviction=soonest(each.next_eviction for each in told)
         if told and len(told) == len(state.memcgs)
@@ -230,6 +232,19 @@ def _squeeze(state: State) -> SqueezeStatus | None:
         target_bytes=None if target is None else min(target * size, INT_MAX),
         evicted_bytes=evicted_pages(state) * size,
         gained_bytes=None if gained is None else gained * size,
+    )
+
+
+def _keep(state: State) -> KeepStatus | None:
+    keep = state.keep
+    if keep is None:
+        return None
+    return KeepStatus(
+        by=as_text(keep.by),
+        scope=as_text(keep.path),
+        since_us=keep.since,
+        until_us=keep.until,
+        reportable_bytes=min(keep.pages * _page_bytes(state), INT_MAX),
     )
 
 

@@ -9,7 +9,7 @@ before and after a change are JSON in text. A key that a table does not say is l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from msgspec import Meta, Struct, to_builtins
 
@@ -45,6 +45,7 @@ __all__ = [
     "Pause",
     "Paused",
     "Problem",
+    "ReleaseSqueeze",
     "Resume",
     "RevisionConflict",
     "RuleExists",
@@ -320,6 +321,10 @@ class Squeeze(_Call, frozen=True, kw_only=True):
         cold: All that is cold by the settings, and no more.
         scope: Of one cgroup, and those below it, to squeeze; None for all.
         deadline_seconds: For how long at the most; it overruns by one write or one aging.
+        then: "hold" keeps as much reportable afterwards, whenever a turn ends, until it is
+            released or its time is over; it needs a number of bytes or a share. None means
+            "release".
+        hold_seconds: For how long from now on, with "hold" alone, and then it must be given.
     """
 
     target_bytes: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
@@ -327,6 +332,12 @@ class Squeeze(_Call, frozen=True, kw_only=True):
     cold: bool | None = None
     scope: str | None = None
     deadline_seconds: Annotated[int, Meta(ge=1, le=SQUEEZE_SECONDS_MAX)]
+    then: Literal["release", "hold"] | None = None
+    hold_seconds: Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)] | None = None
+
+
+class ReleaseSqueeze(_Call, frozen=True, kw_only=True):
+    """Keep nothing any more that a squeeze has reached; one that runs ends."""
 
 
 class SqueezeProgress(_Answer, frozen=True, kw_only=True):
@@ -362,6 +373,7 @@ class SqueezeEnd(_Answer, frozen=True, kw_only=True):
         settled: The kernel had the time to report all of it; if not, more will follow.
         took_us: To the end of the last work.
         overrun_us: Of it, after the deadline.
+        held_until_us: What was wanted is kept until then; None where it is not.
         free_held_bytes: Free memory that the host was not told of, by cause.
         used_estimates_bytes: Memory in use, by the cause for which it is.
         left_alone: How many cgroups are left, on all nodes, by the last reason that was given.
@@ -380,6 +392,7 @@ class SqueezeEnd(_Answer, frozen=True, kw_only=True):
     settled: bool
     took_us: int
     overrun_us: int
+    held_until_us: int | None = None
     free_held_bytes: dict[str, int]
     used_estimates_bytes: dict[str, int]
     left_alone: dict[str, int]
@@ -423,11 +436,11 @@ class NoSuchRule(_Answer, frozen=True, kw_only=True):
 
 
 class Busy(_Answer, frozen=True, kw_only=True):
-    """Somebody else's squeeze is under way.
+    """Somebody else's squeeze is under way, or what it has reached is kept.
 
     Args:
         by: Whose.
-        left_us: Until its deadline.
+        left_us: Until its deadline, or its end.
     """
 
     by: str
@@ -469,6 +482,7 @@ METHODS: Mapping[str, Method] = {
     "Resume": Method(Resume, Nothing, writes=True),
     "RunNow": Method(RunNow, Nothing, writes=True),
     "Squeeze": Method(Squeeze, SqueezeItem, writes=True, streams=True),
+    "ReleaseSqueeze": Method(ReleaseSqueeze, Nothing, writes=True),
     "HostHolds": Method(HostHolds, Nothing, writes=True),
     "SetLogLevel": Method(SetLogLevel, Changed, writes=True),
     "Watch": Method(Watch, WatchItem, writes=False, streams=True),

@@ -21,6 +21,7 @@ __all__ = [
     "Doing",
     "GenerationStatus",
     "HoldStatus",
+    "KeepStatus",
     "LedgerRun",
     "LedgerStatus",
     "LedgerTally",
@@ -274,6 +275,24 @@ class SqueezeStatus(Struct, frozen=True, kw_only=True):
     gained_bytes: int | None = None
 
 
+class KeepStatus(Struct, frozen=True, kw_only=True):
+    """What a squeeze has reached, and is kept.
+
+    Args:
+        by: Who asked.
+        scope: This cgroup, and those below it, are squeezed for it.
+        since_us: Its begin.
+        until_us: When it ends by itself.
+        reportable_bytes: So much is to be reportable.
+    """
+
+    by: str
+    scope: str
+    since_us: int
+    until_us: int
+    reportable_bytes: int
+
+
 class LedgerTally(Struct, frozen=True, kw_only=True, gc=False):
     """What evictions and compactions did; they only grow.
 
@@ -402,6 +421,7 @@ class Status(Struct, frozen=True, kw_only=True):
         pause: The guest is hurt, and we stay away.
         hold: An operator's pause.
         squeeze: An operator wants memory back, now.
+        keep: An operator wants that to stay so.
         next_turn_at_us: When the next turn begins; None where nothing is due or one runs.
         next_eviction: The soonest of all cgroups.
         pressure: The whole guest's, without our own, while work runs.
@@ -430,6 +450,7 @@ class Status(Struct, frozen=True, kw_only=True):
     pause: PauseStatus | None = None
     hold: HoldStatus | None = None
     squeeze: SqueezeStatus | None = None
+    keep: KeepStatus | None = None
     next_turn_at_us: int | None = None
     next_eviction: NextEviction
     pressure: StallShare | None = None

@@ -112,6 +112,24 @@ def test_what_is_held_already_by_less_needs_no_write(start: Start, guest: FakeGu
     assert not any(isinstance(a, Evict) for entry in daemon.entries() for a in entry.actions)
 
 
+def test_what_is_held_shows_and_outlives_its_client_until_it_is_released(
+    start: Start, guest: FakeGuest
+) -> None:
+    daemon = start()
+    daemon.hears("READY=1")
+    with closing(Caller(guest)) as caller:
+        end = end_of(caller, held_percent=90, then="hold", hold_seconds=600)
+        assert end["held_until_us"] > 0
+    with closing(Caller(guest)) as caller:
+        keep = caller.asks("GetStatus", cgroups=False)["status"]["keep"]
+        assert (keep["by"], keep["until_us"]) == ("root", end["held_until_us"])
+        answer = caller.fails("Squeeze", more=True, cold=True, deadline_seconds=5)
+        assert answer["error"] == "io.memreact.Busy"
+        caller.asks("ReleaseSqueeze")
+        assert caller.asks("GetStatus", cgroups=False)["status"]["keep"] is None
+    assert daemon.ends()[0] == 0
+
+
 def test_a_second_one_is_busy_and_the_first_ends_when_its_client_goes(
     start: Start, guest: FakeGuest
 ) -> None:

@@ -20,6 +20,7 @@ MIB = 1 << 20
 COLD_MIB, SQUEEZED_MIB = "400", 300
 HOST_AGREES = 0.05
 SLOW = "[memcg]\nperiod_secs = 3600\n[log]\nlevel = 'debug'\n"
+PERIOD_S = 10
 WRITE_S = 2.5  # a write is broken off after two seconds
 
 End = dict[str, Any]
@@ -94,6 +95,30 @@ def test_a_stall_of_the_guest_ends_it_and_it_says_so(
     other.remove()
     assert end["because"] == "pressure"
     assert cgroup.number("memory.stat", "file") > 40 * MIB
+
+
+def test_a_held_guest_that_reads_much_is_back_inside_its_budget_when_a_turn_ends(
+    service: Service, cgroup: Cgroup, record_property: RecordProperty
+) -> None:
+    service.start(SLOW.replace("3600", str(PERIOD_S)))
+    guest = service.guest
+    free_bytes = int(guest.run("awk '/MemFree/ {print $2 * 1024}' /proc/meminfo").stdout)
+    budget_bytes = free_bytes // 3
+    # All that is free but a budget of files is to stay reportable.
+    end = squeeze(guest, "1M", "--deadline", "20s", "--hold", "10m")
+    assert end["held_until_us"] is not None
+    Workload(cgroup, "cold_files", str(2 * budget_bytes // MIB))
+    began, over_s = time.monotonic(), 0.0
+    while time.monotonic() < began + 6 * PERIOD_S:
+        time.sleep(0.5)
+        if cgroup.number("memory.stat", "file") > budget_bytes:
+            over_s = time.monotonic() - began
+    record_property("seconds over its budget after it had read twice as much", over_s)
+    left = cgroup.number("memory.stat", "file")
+    guest.run(["/usr/bin/memreact-ctl", "squeeze", "--release"])
+    service.stop()
+    assert left < budget_bytes
+    assert over_s < 4 * PERIOD_S
 
 
 def test_memory_that_a_cgroup_keeps_is_not_squeezed(service: Service, cgroup: Cgroup) -> None:

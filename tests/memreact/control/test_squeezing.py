@@ -73,8 +73,21 @@ class Squeezed:
             swap=lambda: False,
             clock=self._clock,
             page_bytes=PAGE,
+            held_until=self._held_until,
         )
-        return Guest(*[nothing] * 5, clock=self._clock, squeezer=squeezer)
+        return Guest(
+            nothing,
+            nothing,
+            nothing,
+            handle=self.sim.tell,
+            why_not_run=nothing,
+            clock=self._clock,
+            squeezer=squeezer,
+        )
+
+    def _held_until(self) -> Instant | None:
+        keep = self.sim.watched.state.keep
+        return None if keep is None else keep.until
 
     def _clock(self) -> Instant:
         return Instant(self.sim.now)
@@ -259,6 +272,29 @@ async def test_a_second_one_is_told_whose_the_first_is_and_changes_nothing(
 
 
 @pytest.mark.asyncio
+async def test_what_is_held_outlives_its_client_and_keeps_others_busy_until_it_is_released(
+    squeezed: Squeezed,
+) -> None:
+    async with squeezed.serve() as client:
+        await squeezed.begins(client, target_bytes=100 * MB, then="hold", hold_seconds=600)
+        at = squeezed.sim.now
+        await squeezed.goes_on()
+        end = await end_of(client)
+        assert (end["because"], end["held_until_us"]) == ("target", at + 600 * SECOND)
+    async with squeezed.serve(OTHER) as client:
+        await squeezed.begins(client, target_bytes=1)
+        answer = await client.message()
+        assert answer is not None
+        assert (answer["error"], answer["parameters"]["by"]) == (f"{IO}.Busy", "host")
+        assert 0 < answer["parameters"]["left_us"] < 600 * SECOND
+        assert await client.ask(f"{IO}.ReleaseSqueeze") == {}
+        assert squeezed.sim.watched.state.keep is None
+        await squeezed.begins(client, target_bytes=1)
+        await squeezed.goes_on()
+        assert (await end_of(client))["held_until_us"] is None
+
+
+@pytest.mark.asyncio
 async def test_a_client_that_goes_away_ends_its_squeeze(squeezed: Squeezed) -> None:
     async with squeezed.serve() as client:
         await squeezed.begins(client, target_bytes=400 * MB)
@@ -341,6 +377,26 @@ def began(squeezed: Squeezed) -> int:
             {"cold": True, "held_percent": 5},
             "org.varlink.service.InvalidParameter",
             {"parameter": "target_bytes"},
+        ),
+        (
+            {"cold": True, "then": "hold", "hold_seconds": 5},
+            "org.varlink.service.InvalidParameter",
+            {"parameter": "hold_seconds"},
+        ),
+        (
+            {"target_bytes": 5, "then": "hold"},
+            "org.varlink.service.InvalidParameter",
+            {"parameter": "hold_seconds"},
+        ),
+        (
+            {"target_bytes": 5, "hold_seconds": 5},
+            "org.varlink.service.InvalidParameter",
+            {"parameter": "hold_seconds"},
+        ),
+        (
+            {"target_bytes": 5, "then": "hold", "hold_seconds": 86_401},
+            "org.varlink.service.InvalidParameter",
+            None,
         ),
         ({"cold": False}, "org.varlink.service.InvalidParameter", {"parameter": "target_bytes"}),
         ({"target_bytes": 0}, "org.varlink.service.InvalidParameter", None),

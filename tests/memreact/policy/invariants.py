@@ -84,6 +84,7 @@ class Watched:
         self._check_hold(made.state, now)
         self._check_scope(made)
         self._check_squeeze(before, made, now)
+        self._check_keep(before, made, now)
         self._check_quiet(made, event, now)
         self.state, self.wake_at = made.state, made.wake_at
         return made
@@ -228,6 +229,19 @@ class Watched:
                 self._check_target(before, made.state, write)
             if isinstance(write, Compact):
                 assert write.ends_by <= squeeze.deadline
+
+    def _check_keep(self, before: State, made: Step, now: Instant) -> None:
+        """What is kept ends by itself, and only a squeeze that was asked for begins it."""
+        keep, turn = made.state.keep, made.state.turn
+        if keep is None or made.state.stopping:
+            return
+        assert keep.since <= now < keep.until <= keep.since + DAY_US
+        if before.keep is None:
+            assert before.squeeze is not None
+            assert before.squeeze.hold_us
+        if turn is None or turn.doing is None:
+            assert made.wake_at is not None
+            assert made.wake_at <= keep.until, "it always ends"
 
     def _check_target(self, before: State, state: State, write: Evict | Reclaim) -> None:
         left = left_pages(state)

@@ -18,8 +18,9 @@ from memreact.events import (
     RunAsked,
     SqueezeAsked,
     SqueezeCancelled,
+    SqueezeReleased,
 )
-from memreact.policy.squeeze import SQUEEZE_ENDS_US, why_not_squeeze
+from memreact.policy.squeeze import KEEP_ENDS_US, SQUEEZE_ENDS_US, why_not_squeeze
 from memreact.rules import CgroupRule, CompactRules, Rules
 from tests.memreact.policy.simulated_guest import (
     BASE,
@@ -54,10 +55,14 @@ def with_files(guest: SimulatedGuest, path: str, mb: int, ages: int = 0, **how: 
 
 
 def squeeze(
-    guest: SimulatedGuest, mb: int | None, for_us: int = 60 * SECOND, path: str = "/"
+    guest: SimulatedGuest,
+    mb: int | None,
+    for_us: int = 60 * SECOND,
+    path: str = "/",
+    hold_us: int = 0,
 ) -> None:
     pages = None if mb is None else mb * PAGES_PER_MB
-    guest.tell(SqueezeAsked(pages, Instant(guest.now + for_us), path, BY))
+    guest.tell(SqueezeAsked(pages, Instant(guest.now + for_us), path, BY, hold_us))
 
 
 def ends(guest: SimulatedGuest) -> Iterator[Decision]:
@@ -415,7 +420,7 @@ def test_a_second_one_is_told_whose_the_first_is() -> None:
     squeeze(guest, 400)
     why = why_not_squeeze(guest.watched.state, "/")
     assert why is not None
-    assert (why.code, why.saw) == ("squeeze_under_way", {"held_by": BY})
+    assert (why.code, why.saw["held_by"]) == ("squeeze_under_way", BY)
     guest.tell(SqueezeAsked(1, Instant(guest.now + SECOND), "/", "uid 0"))
     assert guest.decisions[-1][1].because.code == "squeeze_under_way"
     assert end_of(guest).because.saw["by"] == BY
@@ -459,6 +464,122 @@ def test_a_guest_that_can_do_nothing_or_is_held_or_starts_refuses() -> None:
     why = why_not_squeeze(guest.watched.state, "/")
     assert why is not None
     assert why.code == "held"
+
+
+# What it reached is kept
+
+
+def kept(hold_us: int = 4 * PERIOD) -> tuple[SimulatedGuest, Memcg]:
+    """A guest that is to keep 100 MiB more reportable."""
+    guest = guest_with()
+    shop = with_files(guest, "/shop", 300, ages=3)
+    squeeze(guest, 100, hold_us=hold_us)
+    assert end_of(guest).because.code == "target"
+    assert guest.watched.state.keep is not None
+    return guest, shop
+
+
+def grows(guest: SimulatedGuest, memcg: Memcg, mb: int) -> None:
+    """Read files that it never reads again, out of free memory."""
+    guest.fill(memcg, "file", mb)
+    guest.zones[0].blocks -= mb // 2
+
+
+def reportable_mb(guest: SimulatedGuest) -> int:
+    return guest.zones[0].blocks * 2
+
+
+def test_what_a_guest_reads_beyond_it_is_squeezed_when_a_turn_ends() -> None:
+    guest, shop = kept()
+    keeps = reportable_mb(guest)
+    grows(guest, shop, 60)
+    assert reportable_mb(guest) == keeps - 60
+    guest.run_for(PERIOD + 20 * SECOND)
+    assert reportable_mb(guest) >= keeps
+    assert sum(1 for _ in ends(guest)) == 2
+
+
+def test_nothing_wakes_it_between_turns() -> None:
+    guest, _ = kept()
+    guest.run_for(20 * SECOND)
+    before = len(guest.events)
+    due = min(guest.watched.state.due.values())
+    guest.run_until(min(due, guest.watched.state.compact.due or due) - 1)
+    assert len(guest.events) == before
+
+
+def test_it_is_let_go_when_its_time_is_over() -> None:
+    guest, shop = kept(hold_us=PERIOD // 4)
+    guest.run_for(PERIOD // 4)
+    assert guest.watched.state.keep is None
+    assert guest.decisions[-1][1].verdict == "let_go"
+    left = left_mb(shop)
+    guest.run_for(2 * SECOND)
+    assert left_mb(shop) == left
+
+
+def test_it_is_let_go_when_somebody_says_so_even_in_the_middle() -> None:
+    guest, shop = kept()
+    grows(guest, shop, 100)
+    guest.run_while(lambda: guest.watched.state.squeeze is None)
+    guest.tell(SqueezeReleased("uid 0"))
+    assert end_of(guest).because.code == "released"
+    assert guest.watched.state.keep is None
+    guest.tell(SqueezeReleased("uid 0"))
+    assert sum(decision.verdict == "let_go" for _, decision in guest.decisions) == 1
+
+
+def test_a_release_before_its_target_is_reached_keeps_nothing() -> None:
+    guest = guest_with()
+    with_files(guest, "/shop", 500, ages=3)
+    squeeze(guest, 400, hold_us=PERIOD)
+    guest.run_until_write("/shop")
+    guest.tell(SqueezeReleased("uid 0"))
+    assert end_of(guest).because.code == "released"
+    assert guest.watched.state.keep is None
+
+
+def test_pressure_ends_a_round_and_not_what_is_kept() -> None:
+    guest, shop = kept()
+    grows(guest, shop, 100)
+    guest.run_while(lambda: guest.watched.state.squeeze is None)
+    guest.run_until_write("/shop")
+    guest.stall(900_000, 2 * SECOND)
+    assert end_of(guest).because.code == "pressure"
+    assert guest.watched.state.keep is not None
+    guest.run_for(PERIOD + 60 * SECOND)
+    assert list(ends(guest))[-1].because.code == "target"
+
+
+def test_while_it_is_kept_another_squeeze_is_refused() -> None:
+    guest, _ = kept()
+    squeeze(guest, 10)
+    assert guest.decisions[-1][1].because.code == "squeeze_under_way"
+    assert guest.decisions[-1][1].because.saw["held_by"] == BY
+
+
+@pytest.mark.parametrize("cause", ["suspend", "snapshot_restored"])
+def test_a_clock_that_stood_still_lets_it_go(cause: str) -> None:
+    guest, _ = kept()
+    guest.tell(ClockDisturbed(cause))
+    assert guest.watched.state.keep is None
+
+
+def test_what_was_cancelled_is_not_kept() -> None:
+    guest = guest_with()
+    with_files(guest, "/shop", 500, ages=3)
+    squeeze(guest, 400, hold_us=PERIOD)
+    guest.run_until_write("/shop")
+    guest.tell(SqueezeCancelled(BY))
+    end_of(guest)
+    assert guest.watched.state.keep is None
+
+
+def test_nothing_is_kept_for_longer_than_a_day() -> None:
+    guest, _ = kept(hold_us=400 * KEEP_ENDS_US)
+    keep = guest.watched.state.keep
+    assert keep is not None
+    assert keep.until - keep.since == KEEP_ENDS_US
 
 
 # Whatever the guest looks like

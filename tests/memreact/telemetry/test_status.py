@@ -35,6 +35,7 @@ from memreact.policy.state import (
     Counters,
     Eviction,
     Hold,
+    Keep,
     Memcg,
     Pause,
     Squeeze,
@@ -145,6 +146,14 @@ def test_a_squeeze_says_who_how_much_and_until_when() -> None:
     assert cold.squeeze is not None
     assert (cold.squeeze.target_bytes, cold.squeeze.gained_bytes) == (None, 2 * size)
     assert line(state).startswith("squeezed for cid 2 until ")
+
+
+def test_what_is_kept_is_told() -> None:
+    keep = Keep("cid 2", "/", 50, 9, NOW, Instant(NOW + seconds(60)), seconds(5))
+    told = full(State(guest=GUEST, keep=keep)).keep
+    assert told is not None
+    assert (told.by, told.scope, told.until_us - told.since_us) == ("cid 2", "/", seconds(60))
+    assert told.reportable_bytes == 50 * GUEST.page_bytes
 
 
 def test_a_hold_says_who_for_how_long_and_why() -> None:

@@ -89,6 +89,7 @@ ANSWERS: Mapping[str, Struct] = {
     "RunNow": Nothing(),
     "HostHolds": Nothing(),
     "Squeeze": SqueezeItem(),
+    "ReleaseSqueeze": Nothing(),
 }
 CHANGED = Changed(
     revision=5,

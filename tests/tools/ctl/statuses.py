@@ -9,6 +9,7 @@ from memreact_schemas.status import (
     DecisionRow,
     GenerationStatus,
     HoldStatus,
+    KeepStatus,
     LedgerStatus,
     LedgerTally,
     NextEviction,
@@ -107,6 +108,9 @@ STATUS = Status(
         deadline_us=NOW + 3_000_000,
         target_bytes=300 << 20,
         evicted_bytes=64 << 20,
+    ),
+    keep=KeepStatus(
+        by="cid 2", scope="/", since_us=NOW, until_us=NOW + MINUTE, reportable_bytes=500 << 20
     ),
     hold=HoldStatus(since_us=0, until_us=NOW + 2 * MINUTE, by="root", reason="a backup"),
     next_turn_at_us=NOW + MINUTE,

@@ -105,6 +105,12 @@ CALLS: list[tuple[str, str, Struct]] = [
         "Squeeze",
         control.Squeeze(held_percent=60, scope="/shop", deadline_seconds=60),
     ),
+    (
+        "squeeze 60% --hold 10m",
+        "Squeeze",
+        control.Squeeze(held_percent=60, deadline_seconds=30, then="hold", hold_seconds=600),
+    ),
+    ("squeeze --release", "ReleaseSqueeze", control.ReleaseSqueeze()),
     ("squeeze cold --deadline 1.5", "Squeeze", control.Squeeze(cold=True, deadline_seconds=2)),
     ("log-level debug", "SetLogLevel", control.SetLogLevel(level="debug")),
     ("watch --status", "Watch", control.Watch(status=True)),
@@ -141,6 +147,8 @@ def test_for_programs_the_answer_is_printed_as_it_came(
 TOLD: list[tuple[str, str]] = [
     ("status", "memreact 1.0, up 10 min 0 s, settings of revision 4\nnow: evicting /shop\n"),
     ("status", "\nand 5 more: --all\n"),
+    ("status", "\nkept reportable for cid 2: 500 MiB, for another 1 min 0 s\n"),
+    ("squeeze --release", "released\n"),
     ("status", "\nsqueezed by cid 2: 300 MiB of /shop, 64 MiB evicted, another 3 s at most\n"),
     ("status --all", " /c00\n"),
     ("get", "memcg.swap = false"),
@@ -226,6 +234,9 @@ def test_a_squeeze_that_reached_its_target_is_a_line(
     double.answers = {"Squeeze": [_squeeze_end(detail="x")]}
     assert main(["squeeze", "cold"]) == 0
     assert capsys.readouterr().out == "reached (x): 96 MiB evicted, in 2 s\n"
+    double.answers = {"Squeeze": [_squeeze_end(held_until_us=5)]}
+    assert main(["squeeze", "60%", "--hold", "5m"]) == 0
+    assert "it is kept so from now on" in capsys.readouterr().out
 
 
 def test_for_programs_a_squeeze_is_its_end_alone(
@@ -248,7 +259,17 @@ def test_who_is_busy_with_a_squeeze_is_told(
 
 @pytest.mark.parametrize(
     "line",
-    ["squeeze 0", "squeeze 101%", "squeeze hot", "squeeze 5X", "squeeze 1M --deadline 2h"],
+    [
+        "squeeze",
+        "squeeze cold --hold 5",
+        "squeeze 5M --hold 2000h",
+        "squeeze 5M --release",
+        "squeeze 0",
+        "squeeze 101%",
+        "squeeze hot",
+        "squeeze 5X",
+        "squeeze 1M --deadline 2h",
+    ],
 )
 def test_what_is_no_squeeze_is_misuse(line: str, double: VarlinkDouble, here: str) -> None:
     assert main(line.split()) == 2

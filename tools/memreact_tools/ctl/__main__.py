@@ -48,7 +48,9 @@ def _ask(asked: argparse.Namespace) -> int:
     from memreact_tools.ctl.ask import ask, one_of, tell, watch  # noqa: PLC0415  # needs no ttRPC
     from memreact_tools.ctl.verbs import VERBS  # noqa: PLC0415
 
-    verb = VERBS[f"rule {asked.rule_verb}" if asked.verb == "rule" else asked.verb]
+    name = f"rule {asked.rule_verb}" if asked.verb == "rule" else asked.verb
+    released = asked.verb == "squeeze" and asked.release
+    verb = VERBS["squeeze --release" if released else name]
     addresses = _addresses(asked)
     if asked.timeout is None:
         timeout_s = _TIMEOUT_S + verb.takes_s(asked)

@@ -341,6 +341,9 @@ def _out_of_the_usual(status: Status) -> Iterator[str]:
         yield f"held by {status.hold.by} for another {left}{why}"
     if status.squeeze is not None:
         yield _under_way(status.squeeze, status.now_us)
+    if status.keep is not None:
+        left, kept = span(status.keep.until_us - status.now_us), status.keep.reportable_bytes
+        yield f"kept reportable for {status.keep.by}: {amount(kept)}, for another {left}"
     if status.pause is not None:
         since = span(status.now_us - status.pause.since_us)
         yield f"paused for {since}: {status.pause.because}{_figures(status.pause.figures)}"
@@ -521,6 +524,8 @@ def _squeezed(end: SqueezeEnd) -> Iterator[str]:
     ]
     figures = ", ".join([f"{amount(evicted)} evicted", *grew, f"in {span(end.took_us)}"])
     yield f"{_SQUEEZE_ENDS.get(end.because, end.because)}{detail}: {figures}"
+    if end.held_until_us is not None:
+        yield "  it is kept so from now on: `squeeze --release` lets go"
     if end.overrun_us:
         yield f"  {span(end.overrun_us)} of it past the deadline"
     if end.returned_bytes is not None:

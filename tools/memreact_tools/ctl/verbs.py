@@ -159,8 +159,21 @@ def _show_pause(_raw: bytes, asked: Namespace) -> str:
 
 
 def _squeeze(asked: Namespace) -> Struct:
+    if asked.target is None:
+        raise Misused("say how much, such as 300M, 60% or cold, or --release")
     target, seconds = parse_target(asked.target), _squeeze_seconds(asked)
-    return _made(control.Squeeze, scope=asked.scope, deadline_seconds=seconds, **target)
+    hold: dict[str, object] = {}
+    if asked.hold is not None:
+        if "cold" in target:
+            raise Misused("what is held is a number of bytes or a share, not what is cold")
+        hold = {"then": "hold", "hold_seconds": ceil(parse_duration(asked.hold))}
+    return _made(control.Squeeze, scope=asked.scope, deadline_seconds=seconds, **target, **hold)
+
+
+def _release_squeeze(asked: Namespace) -> Struct:
+    if asked.target is not None or asked.hold is not None:
+        raise Misused("--release takes no target")
+    return control.ReleaseSqueeze()
 
 
 def _squeeze_seconds(asked: Namespace) -> int:
@@ -207,6 +220,7 @@ VERBS: Mapping[str, Verb] = {
         progress=show.squeeze_progress_in_words,
         takes_s=_squeeze_seconds,
     ),
+    "squeeze --release": Verb("ReleaseSqueeze", _release_squeeze, lambda _raw, _asked: "released"),
     "run-now": Verb("RunNow", _run_now, lambda _raw, _asked: "begun"),
     "doctor": Verb(
         "GetDoctor", _no_parameters, lambda raw, _asked: show.doctor_in_words(raw), row=False
