@@ -181,7 +181,11 @@ def _beyond(state: State, turn: Turn) -> bool:
 
 
 def _more_agings(state: State) -> bool:
-    return state.squeeze is not None and state.squeeze.agings < SQUEEZE_AGINGS
+    """Whether a squeeze may age sooner than a turn would; one for what is kept comes too often."""
+    squeeze = state.squeeze
+    if squeeze is None or squeeze.at_least_pages is not None:
+        return False
+    return squeeze.agings < SQUEEZE_AGINGS
 
 
 def _judge(

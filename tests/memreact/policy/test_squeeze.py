@@ -481,7 +481,7 @@ def kept(hold_us: int = 4 * PERIOD) -> tuple[SimulatedGuest, Memcg]:
 
 def grows(guest: SimulatedGuest, memcg: Memcg, mb: int) -> None:
     """Read files that it never reads again, out of free memory."""
-    guest.fill(memcg, "file", mb)
+    guest.fill(memcg, "file", mb, pread=True)
     guest.zones[0].blocks -= mb // 2
 
 
@@ -497,6 +497,17 @@ def test_what_a_guest_reads_beyond_it_is_squeezed_when_a_turn_ends() -> None:
     guest.run_for(PERIOD + 20 * SECOND)
     assert reportable_mb(guest) >= keeps
     assert sum(1 for _ in ends(guest)) == 2
+
+
+def test_what_is_kept_ages_nobody_sooner_than_turns_do() -> None:
+    guest, shop = kept()
+    guest.fill(shop, "file", 1, hot=True)
+    guest.zones[0].blocks -= 400  # somebody else took it, and it never comes back
+    for _ in range(3):
+        guest.run_while(lambda: guest.watched.state.squeeze is None)
+        aged = guest.count(Age)
+        end_of(guest)
+        assert guest.count(Age) == aged
 
 
 def test_nothing_wakes_it_between_turns() -> None:
