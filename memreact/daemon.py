@@ -324,6 +324,7 @@ class Daemon:
 
     def _observe(self, event: Event, made: Step, now: Instant) -> None:
         self._books.observe(event, made.state, now)
+        self._shown.squeezes.observe(made)
         if self._trace is not None:
             self._trace.add(now, event, made)
         for decision in made.decisions:
@@ -415,6 +416,7 @@ class Daemon:
 
     def _close(self) -> None:
         self._reactor.close()
+        self._shown.squeezes.close()
         self._disturbances.close()
         self._desk.close()
         self._books.close()

@@ -38,6 +38,9 @@ __all__ = [
     "ReleaseAsked",
     "RulesChanged",
     "RunAsked",
+    "SqueezeAsked",
+    "SqueezeCancelled",
+    "SqueezeReleased",
     "StallSeen",
     "Stopping",
     "Surveyed",
@@ -372,6 +375,36 @@ class RunAsked(Struct, frozen=True, tag=True):
     by: str
 
 
+class SqueezeAsked(Struct, frozen=True, tag=True):
+    """An operator wants so much more to be reportable, now.
+
+    Args:
+        target_pages: Pages that are to become reportable; None for all that is cold.
+        deadline: When it ends at the latest.
+        path: Of the memcg that it is for, with those below it.
+        by: Who asked.
+        hold_us: For so long from now on no less is to be reportable; 0 to let go at its end.
+    """
+
+    target_pages: int | None
+    deadline: Instant
+    path: str
+    by: str
+    hold_us: int = 0
+
+
+class SqueezeCancelled(Struct, frozen=True, tag=True):
+    """Whoever asked for the squeeze wants it no more, or is gone."""
+
+    by: str
+
+
+class SqueezeReleased(Struct, frozen=True, tag=True):
+    """An operator wants nothing to be kept any more."""
+
+    by: str
+
+
 class ClockDisturbed(Struct, frozen=True, tag=True):
     """Time or memory jumped under us: suspend, clock step, restored snapshot, memory hot-plug."""
 
@@ -400,6 +433,9 @@ Event = (
     | HoldAsked
     | ReleaseAsked
     | RunAsked
+    | SqueezeAsked
+    | SqueezeCancelled
+    | SqueezeReleased
     | ClockDisturbed
     | Stopping
 )

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 
 from kernelio.layout import Layout
+from kernelio.meminfo import page_size
 from memreact import __version__
 from memreact.account import Account
 from memreact.bookkeeper import Bookkeeper
 from memreact.control.service import Guest
+from memreact.control.squeezing import Squeezer
 from memreact.control.store import SettingsStore
 from memreact.events import Instant
 from memreact.policy.asked import why_not_run
+from memreact.policy.squeeze import why_not_squeeze
 from memreact.reactor import Reactor
 from memreact.sources.account import read_account
 from memreact.sources.pressure import now_us
@@ -21,6 +24,7 @@ from memreact.sources.protection import read_protection
 from memreact.telemetry.decisions import DecisionLog
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.possible import all_cold_bytes
+from memreact.telemetry.squeezes import SqueezeFeed
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
 from memreact_schemas.status import CgroupStatus, Status
@@ -57,6 +61,7 @@ class Shown:
         self._layout = layout
         self._books = books
         self._started_at = now_us()
+        self.squeezes = SqueezeFeed()
         self.troubles: Callable[[], tuple[str, ...]] = tuple
         """What cannot be listened on, as soon as somebody listens."""
 
@@ -71,7 +76,25 @@ class Shown:
             clock=now_us,
             take_stock=self._books.take_stock,
             host_holds=self._books.host_holds,
+            squeezer=self._squeezer(),
         )
+
+    def _squeezer(self) -> Squeezer:
+        return Squeezer(
+            why_not=lambda path: why_not_squeeze(self._reactor.state, path),
+            handle=self._reactor.handle,
+            feed=self.squeezes,
+            ledger=lambda: self._books.ledger,
+            take_stock=self._books.take_stock,
+            swap=lambda: self._reactor.rules.base.swap,
+            clock=now_us,
+            page_bytes=page_size(),
+            held_until=self._held_until,
+        )
+
+    def _held_until(self) -> Instant | None:
+        keep = self._reactor.state.keep
+        return None if keep is None else keep.until
 
     def status(self, cgroups: tuple[CgroupStatus, ...] = ()) -> Status:
         """All that is known, with these cgroups."""

@@ -9,10 +9,12 @@ from itertools import islice
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from memreact.actions import Because
 from memreact.control.audit import Audit, as_json
 from memreact.control.peer import Peer
+from memreact.control.squeezing import Squeezer, Squeezing
 from memreact.control.store import (
     Change,
     NoSuchRule,
@@ -21,10 +23,17 @@ from memreact.control.store import (
     SettingsStore,
 )
 from memreact.control.varlink import Answer, Encoded, VarlinkError, invalid_parameter
-from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked
+from memreact.events import (
+    Event,
+    HoldAsked,
+    Instant,
+    ReleaseAsked,
+    RunAsked,
+    SqueezeReleased,
+)
 from memreact.settings import Settings, SettingsError, config_from
 from memreact.telemetry.hub import Hub, Subscription
-from memreact_schemas import control, doctor
+from memreact_schemas import control, doctor, varlink
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
 from memreact_schemas.status import CgroupStatus, DecisionRow, Status
@@ -55,6 +64,7 @@ class Guest(NamedTuple):
         clock: Reads the moment.
         take_stock: Reads where the memory is, for the ledger in a status.
         host_holds: Takes in what the host said that it holds.
+        squeezer: Squeezes; None where nobody does.
     """
 
     status: Callable[[tuple[CgroupStatus, ...]], Status]
@@ -65,6 +75,7 @@ class Guest(NamedTuple):
     clock: Callable[[], Instant]
     take_stock: Callable[[], Awaitable[None]] = _no_ledger
     host_holds: Callable[[int], None] = _no_ledger
+    squeezer: Squeezer | None = None
 
 
 class MemreactService:
@@ -88,6 +99,7 @@ class MemreactService:
         self._settings_told: tuple[Settings, SettingsError | None, Encoded] | None = None
         self._telling = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
+        self._squeezing: Squeezing | None = None
         self._answers: Mapping[str, Callable[[Any, Peer], Answer]] = {
             "GetSettings": self._get_settings,
             "PatchSettings": self._patch_settings,
@@ -100,6 +112,8 @@ class MemreactService:
             "Pause": self._pause,
             "Resume": self._resume,
             "RunNow": self._run_now,
+            "Squeeze": self._squeeze,
+            "ReleaseSqueeze": self._release_squeeze,
             "HostHolds": self._host_holds,
             "SetLogLevel": self._set_log_level,
             "Watch": self._watch,
@@ -240,11 +254,52 @@ class MemreactService:
         path = None if call.path is None else _normal(call.path)
         why = self._guest.why_not_run(path)
         if why is not None:
-            detail = why.saw.get("detail") or why.saw.get("held_by")
-            raise _not_possible(f"{why.code}: {detail}" if detail else why.code)
+            raise _not_possible(_why_not_in_words(why))
         self._audit.asked(peer, "RunNow", path=path or "")
         self._guest.handle(RunAsked(path, peer.name))
         return control.Nothing()
+
+    def _squeeze(self, call: control.Squeeze, peer: Peer) -> Squeezing:
+        path = "/" if call.scope is None else _normal(call.scope, "scope")
+        targets = (call.target_bytes, call.held_percent, call.cold or None)
+        if sum(target is not None for target in targets) != 1:
+            raise VarlinkError(varlink.InvalidParameter("target_bytes"))
+        if (call.then == "hold") != (call.hold_seconds is not None) or (
+            call.then == "hold" and call.cold
+        ):
+            raise VarlinkError(varlink.InvalidParameter("hold_seconds"))
+        squeezer = self._squeezer_for(path)
+        asked = {key: value for key, value in asdict(call).items() if value is not None}
+        self._audit.asked(peer, "Squeeze", **asked)
+        self._squeezing = Squeezing(squeezer, call, path, peer.name, self._squeezed)
+        return self._squeezing
+
+    def _squeezer_for(self, path: str) -> Squeezer:
+        """What squeezes, if nobody's squeeze stands in the way and nothing else does."""
+        squeezer, under_way = self._guest.squeezer, self._squeezing
+        if squeezer is None:
+            raise _not_possible("nothing is squeezed here")
+        if under_way is not None:
+            raise self._busy(under_way.by, under_way.deadline)
+        why = squeezer.why_not(path)
+        if why is not None and why.code == "squeeze_under_way":
+            raise self._busy(str(why.saw["held_by"]), int(why.saw["until_us"]))
+        if why is not None:
+            raise _not_possible(_why_not_in_words(why))
+        return squeezer
+
+    def _busy(self, by: str, until: int) -> VarlinkError:
+        left_us = max(0, until - self._guest.clock())
+        return VarlinkError(control.Busy(by=by, left_us=left_us), INTERFACE)
+
+    def _release_squeeze(self, call: control.ReleaseSqueeze, peer: Peer) -> control.Nothing:
+        del call
+        self._audit.asked(peer, "ReleaseSqueeze")
+        self._guest.handle(SqueezeReleased(peer.name))
+        return control.Nothing()
+
+    def _squeezed(self) -> None:
+        self._squeezing = None
 
     def _host_holds(self, call: control.HostHolds, peer: Peer) -> control.Nothing:
         del peer  # no line in the journal: a host may say it every few seconds
@@ -327,11 +382,16 @@ def _origin(peer: Peer) -> str:
     return f"pushed by {peer.name}"
 
 
-def _normal(path: str) -> str:
+def _why_not_in_words(why: Because) -> str:
+    detail = why.saw.get("detail") or why.saw.get("held_by")
+    return f"{why.code}: {detail}" if detail else why.code
+
+
+def _normal(path: str, key: str = "path") -> str:
     try:
         return normal_path(path)
     except ValueError as error:
-        raise invalid_parameter(f"{error} - at `$.path`") from error
+        raise invalid_parameter(f"{error} - at `$.{key}`") from error
 
 
 def _not_possible(why: str) -> VarlinkError:

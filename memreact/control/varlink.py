@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 import msgspec
 from msgspec import Raw, Struct
@@ -39,6 +39,7 @@ __all__ = [
     "About",
     "Answer",
     "Encoded",
+    "Last",
     "Refused",
     "Service",
     "Stream",
@@ -72,6 +73,12 @@ class VarlinkError(Exception):
         self.interface = interface
 
 
+class Last(NamedTuple):
+    """The answer that ends a row."""
+
+    answer: Struct
+
+
 @runtime_checkable
 class Stream(Protocol):
     """A row of answers to one call."""
@@ -79,8 +86,8 @@ class Stream(Protocol):
     def start(self, wake: Callable[[], None]) -> None:
         """Begin; `wake` is to be called whenever there is something to take."""
 
-    def take(self) -> Struct | None:
-        """Give the next answer, None while there is none."""
+    def take(self) -> Struct | Last | None:
+        """Give the next answer, None while there is none; after the last one it is closed."""
 
     def close(self) -> None:
         """End: nobody listens any more."""
@@ -364,8 +371,17 @@ class VarlinkProtocol(asyncio.Protocol):
             item = self._stream.take()
             if item is None:
                 return
+            if isinstance(item, Last):
+                self._end_row(self._stream, item)
+                return
             self._write(Reply(parameters=_json(item), continues=True))
         self._wake()
+
+    def _end_row(self, stream: Stream, last: Last) -> None:
+        self._stream = None
+        stream.close()
+        self._write(Reply(parameters=_json(last.answer)))
+        self._go_on()
 
     def _send(self, call: Call, parameters: Struct | Encoded) -> None:
         if call.oneway:

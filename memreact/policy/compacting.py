@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Literal
 
 from memreact.actions import (
-    Action,
     Because,
     Compact,
     Decision,
@@ -25,6 +24,7 @@ from memreact.policy import gain, threshold
 from memreact.policy.eviction import WRITE_ENDS_US
 from memreact.policy.gain import NodeHope
 from memreact.policy.pressure import BURST_WINDOW_US, guest_stall_between, over, readable
+from memreact.policy.squeeze import after_look, short_pages
 from memreact.policy.state import (
     Baseline,
     CompactCounters,
@@ -46,12 +46,20 @@ __all__ = ["ended", "go_on", "look", "look_again", "overdue", "seen"]
 _MOST_TRIES = 4
 
 
-def look(state: State, rules: Rules, now: Instant) -> Step:
-    """Begin with a look at free memory, as nothing else is under way."""
+def look(state: State, rules: Rules, now: Instant, *, squeezes: bool = False) -> Step:
+    """Begin with a look at free memory, as nothing else is under way.
+
+    Args:
+        state: What was remembered.
+        rules: What is in force.
+        now: The moment.
+        squeezes: It is a piece of the squeeze, which forgets no stall in between.
+    """
     counters = state.compact.counters
     counters = replace(counters, checks=counters.checks + 1)
-    state = replace(state, samples=(), compact=replace(state.compact, counters=counters))
-    turn = Turn(now, frozenset(), compaction=Compaction())
+    samples = state.samples if squeezes else ()
+    state = replace(state, samples=samples, compact=replace(state.compact, counters=counters))
+    turn = Turn(now, frozenset(), squeezes=squeezes, compaction=Compaction())
     return _read(state, turn, rules, with_movable=False)
 
 
@@ -131,6 +139,8 @@ def seen(state: State, event: Fragmentation, rules: Rules, now: Instant) -> Step
     if compaction.stage == "measure":
         return _with(state, replace(compaction, after=event))
     first = compaction.before is None
+    if turn.squeezes and state.squeeze is not None and state.squeeze.stage == "look":
+        return _with(state, replace(compaction, before=event, ends=Because("looked")))
     why_not = _why_not(state, event, rules) if first else None
     if first:
         checked = event.pressure if readable(event.pressure) else None
@@ -179,7 +189,12 @@ def _judged(
     if event is None:
         return nothing(state)
     hopes = gain.hopes(event, state.compact, now)
-    if rules.compact.by_gain:
+    longest_us = rules.compact.longest_us
+    if state.turn is not None and state.turn.squeezes:
+        chosen, because = _for_squeeze(state, event, hopes)
+        if state.squeeze is not None:
+            longest_us = min(longest_us, state.squeeze.deadline - now)
+    elif rules.compact.by_gain:
         chosen, because = _by_gain(state, event, hopes)
     else:
         runs = _by_threshold(state.compact, event, rules.compact, with_movable=with_movable)
@@ -188,7 +203,6 @@ def _judged(
         chosen, because = (hopes if runs[0] else ()), runs[1]
     if not chosen:
         return _with(state, replace(compaction, ends=because))
-    longest_us = rules.compact.longest_us
     return _begun(state, compaction, chosen, because, longest_us=longest_us, now=now)
 
 
@@ -207,6 +221,24 @@ def _by_gain(
     if not pay and not any(zone.free_pages > zone.headroom_pages for zone in event.zones):
         return (), Because("below_watermark", saw)
     return pay, Because("gain" if pay else "too_little_to_gain", saw)
+
+
+def _for_squeeze(
+    state: State, event: Fragmentation, hopes: tuple[NodeHope, ...]
+) -> tuple[tuple[NodeHope, ...], Because]:
+    """The fewest nodes that should make reportable what is missing, of those that pay."""
+    if state.compact.due is None:
+        return (), Because("disabled")
+    pay, because = _by_gain(state, event, hopes)
+    short = None if state.squeeze is None else short_pages(state.squeeze, event)
+    if short is None:
+        return pay, because
+    chosen: list[NodeHope] = []
+    for hope in pay:
+        if short > 0:
+            chosen.append(hope)
+            short -= hope.expected_bytes // event.page_bytes
+    return tuple(chosen), because if chosen or not pay else Because("enough")
 
 
 def _by_threshold(
@@ -363,6 +395,10 @@ def _end(state: State, turn: Turn, because: Because, rules: Rules, now: Instant)
     """Remember when and why it ended, and when the next look is due."""
     compaction = turn.compaction or Compaction()
     began = compaction.stage != "look"
+    if turn.squeezes:
+        state = replace(state, squeeze=after_look(state.squeeze, compaction))
+    if turn.squeezes and not began:  # the checks that are due are another matter
+        return _let_go(state, turn, state.compact)
     told = Decision("compacted" if began else "skip", _summary(compaction, because))
     known = state.compact
     again = now if compaction.again else Instant(now + rules.compact.period_us)
@@ -376,9 +412,14 @@ def _end(state: State, turn: Turn, because: Because, rules: Rules, now: Instant)
         last=told,
         last_at=now,
     )
-    state = replace(state, turn=None, pause=None, samples=(), compact=known)
-    disarm: tuple[Action, ...] = (Disarm(""),) if turn.armed else ()
-    return Step(state, disarm, (told,))
+    let_go = _let_go(state, turn, known)
+    return replace(let_go, decisions=(told,))
+
+
+def _let_go(state: State, turn: Turn, known: Compacting) -> Step:
+    samples = state.samples if turn.squeezes else ()
+    state = replace(state, turn=None, pause=None, samples=samples, compact=known)
+    return Step(state, (Disarm(""),) if turn.armed else ())
 
 
 def _summary(compaction: Compaction, because: Because) -> Because:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from memreact.actions import Because, Decision, Evict, Inspect, Reclaim
 from memreact.events import BatchEnded, Inspected, Inspection, Instant
 from memreact.policy import refault
 from memreact.policy.closing import end_eviction, oom_near, rules_of, stay_away
 from memreact.policy.eviction import WRITE_ENDS_US, accounted, next_write, opened
-from memreact.policy.plan import forbidden, is_within
+from memreact.policy.plan import LEAST_PAGES, forbidden, is_within
+from memreact.policy.squeeze import left_pages
 from memreact.policy.state import (
     Candidate,
     Eviction,
@@ -41,6 +44,9 @@ def start(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
     candidate = turn.candidates[0]
     turn = replace(turn, stage="evict", candidates=turn.candidates[1:])
     kept = _kept_from(state, candidate, rules, now)
+    key = (candidate.path, candidate.node)
+    if turn.squeezes and (key in turn.dropped or key in turn.aside):
+        kept = Because("stalled_this_turn")
     if kept is None:
         return Step(with_turn(state, replace(turn, eviction=Eviction(candidate))))
     return Step(
@@ -60,6 +66,9 @@ def _kept_from(state: State, candidate: Candidate, rules: Rules, now: Instant) -
 def go_on(state: State, turn: Turn, eviction: Eviction, rules: Rules, now: Instant) -> Step:
     """The next reading or write of the eviction under way, or its end."""
     ends = eviction.ends or _kept_from(state, eviction.candidate, rules, now)
+    left = left_pages(state) if turn.squeezes else None
+    if ends is None and left is not None and left <= 0:
+        ends = Because("squeezed")
     if ends is not None:
         return end_eviction(state, ends)
     if not eviction.fresh:
@@ -82,11 +91,20 @@ def _write(state: State, turn: Turn, eviction: Eviction, rules: Rules, now: Inst
         if write.code == "oom":
             state = stay_away(state, eviction.candidate.path, rules, now)
         return end_eviction(state, write)
+    write = _no_more_than_wanted(state, turn, write)
     eviction, arm = arm_memcg(state, eviction, rules)
     ends_by = Instant(now + WRITE_ENDS_US)
     eviction = replace(eviction, fresh=False, write_ends_by=ends_by, overdue=False)
     turn = replace(turn, eviction=eviction, doing=write, worked=True)
     return Step(with_turn(state, turn), (*arm, write))
+
+
+def _no_more_than_wanted(state: State, turn: Turn, write: Evict | Reclaim) -> Evict | Reclaim:
+    """A squeeze takes what it was asked for, and no whole batch beyond it."""
+    left = left_pages(state) if turn.squeezes else None
+    if left is None:
+        return write
+    return structs.replace(write, pages=min(write.pages, max(LEAST_PAGES, left)))
 
 
 def inspected(state: State, event: Inspected, rules: Rules, now: Instant) -> Step:

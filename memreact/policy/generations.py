@@ -11,6 +11,7 @@ from __future__ import annotations
 from memreact.events import Generation
 
 __all__ = [
+    "KEPT",
     "NEVER_WITHIN",
     "agings_until_cold",
     "cold_seq",
@@ -23,8 +24,9 @@ __all__ = [
 
 # The kernel keeps at most four generations, so three spans between agings.
 _SPANS = 3
-# The two youngest are never evicted.
-_KEPT = 2
+KEPT = 2
+"""The two youngest are never evicted."""
+
 # The kernel counts ages in jiffies and prints milliseconds.
 _ROUNDING_US = 50_000
 NEVER_WITHIN = 64
@@ -61,14 +63,14 @@ def _ages(generations: tuple[Generation, ...]) -> list[int]:
 
 
 def _oldest_enough(ages: list[int], cold_us: int) -> int | None:
-    for at in range(len(ages) - _KEPT - 1, -1, -1):
+    for at in range(len(ages) - KEPT - 1, -1, -1):
         if _untouched(ages, at, cold_us):
             return at
     return None
 
 
 def _ripe(ages: list[int], cold_us: int) -> bool:
-    return len(ages) >= _KEPT and _untouched(ages, len(ages) - _KEPT, cold_us)
+    return len(ages) >= KEPT and _untouched(ages, len(ages) - KEPT, cold_us)
 
 
 def _untouched(ages: list[int], at: int, cold_us: int) -> bool:
@@ -78,7 +80,7 @@ def _untouched(ages: list[int], at: int, cold_us: int) -> bool:
 
 def emptied_seq(generations: tuple[Generation, ...]) -> int | None:
     """The youngest generation that may go when no process is left to miss it."""
-    return generations[-_KEPT - 1].seq if len(generations) > _KEPT else None
+    return generations[-KEPT - 1].seq if len(generations) > KEPT else None
 
 
 def pages_up_to(generations: tuple[Generation, ...], seq: int) -> tuple[int, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from msgspec import structs
 
 from memreact.actions import AgeTarget, Because, Decision
 from memreact.events import CapabilitiesRead, Instant, MemcgView, NodeView, Surveyed
 from memreact.policy.generations import (
+    KEPT,
     agings_until_cold,
     cold_seq,
     emptied_seq,
@@ -24,6 +26,7 @@ from memreact.rules import MemcgRules, Rules, rules_for
 __all__ = [
     "LEAST_PAGES",
     "RECLAIM_SEQ",
+    "SQUEEZE_AGINGS",
     "Plan",
     "forbidden",
     "is_within",
@@ -35,6 +38,10 @@ __all__ = [
 
 # The kernel evicts in batches of 64 folios: less than one is not worth its readings.
 LEAST_PAGES = 64
+SQUEEZE_AGINGS = 2
+"""The two youngest generations are never evicted: after so many agings what nobody touched is in
+neither of them."""
+
 RECLAIM_SEQ = -1
 """Stands for the generations of a candidate of the rung below, which has none."""
 
@@ -49,7 +56,8 @@ class Plan:
     """The work of a turn in its order, and why the rest is left alone.
 
     Args:
-        candidates: The largest eviction first: it can be broken off, and brings most.
+        candidates: The largest eviction first: it can be broken off, and brings most. Where a
+            squeeze goes beyond what is cold, the coldest first.
         agings: The smallest first: an aging cannot be broken off.
         decisions: One for each that is not a candidate.
         dropped: Those whose idle phase stalled: no more is done to them in this turn.
@@ -85,16 +93,17 @@ def plan(state: State, turn: Turn, survey: Surveyed, rules: Rules, now: Instant)
     agings: list[tuple[int, AgeTarget]] = []
     decisions: list[Decision] = []
     ripening = False
+    beyond = _beyond(state, turn)
     for subject in _subjects(state, turn, survey, rules):
         found = _judge(state, turn, subject, rules, now)
-        if isinstance(found, Candidate):
-            candidates.append(found)
+        if isinstance(found, tuple):
+            candidates.extend(found)
         else:
             decisions.append(Decision("leave", found, *subject.key))
             ripening = ripening or found.code == "ages_first"
-        if _may_age(found, subject):
+        if _may_age(found, subject, beyond=beyond and _more_agings(state)):
             agings.append((_pages(subject.node), _age_target(subject)))
-    candidates.sort(key=lambda candidate: -candidate.pages)
+    candidates.sort(key=lambda candidate: (-candidate.idle_us, -candidate.pages))
     agings.sort(key=lambda aging: aging[0])
     stalled = frozenset(
         (d.path, d.node) for d in decisions if d.because.code == _STALLED and d.node is not None
@@ -166,9 +175,22 @@ def _alive(state: State, survey: Surveyed) -> tuple[MemcgView, ...]:
     return tuple(v for v in survey.memcgs if v.path in known and known[v.path].inode == v.inode)
 
 
+def _beyond(state: State, turn: Turn) -> bool:
+    """Whether it is for a squeeze that asks for more than what is cold."""
+    return turn.squeezes and state.squeeze is not None and state.squeeze.target_pages is not None
+
+
+def _more_agings(state: State) -> bool:
+    """Whether a squeeze may age sooner than a turn would; one for what is kept comes too often."""
+    squeeze = state.squeeze
+    if squeeze is None or squeeze.at_least_pages is not None:
+        return False
+    return squeeze.agings < SQUEEZE_AGINGS
+
+
 def _judge(
     state: State, turn: Turn, subject: _Subject, rules: Rules, now: Instant
-) -> Candidate | Because:
+) -> tuple[Candidate, ...] | Because:
     if subject.key in turn.dropped:
         return Because("stalled_this_turn")
     aside = turn.aside.get(subject.key)
@@ -181,8 +203,44 @@ def _judge(
         forbidden(subject.memcg, subject.rules, guest.own_path, now)
         or _period_stall(turn, subject, now)
         or _done(turn, subject)
-        or _found(turn, subject, guest, rules)
+        or _all_found(state, turn, subject, guest, rules)
     )
+
+
+def _all_found(
+    state: State, turn: Turn, subject: _Subject, guest: CapabilitiesRead, rules: Rules
+) -> tuple[Candidate, ...] | Because:
+    if _beyond(state, turn):
+        return _by_generation(subject, guest)
+    found = _found(turn, subject, guest, rules)
+    return (found,) if isinstance(found, Candidate) else found
+
+
+def _by_generation(subject: _Subject, guest: CapabilitiesRead) -> tuple[Candidate, ...] | Because:
+    """All that the kernel would evict, a generation at a time, so that the coldest can go first.
+
+    On the rung below nobody knows what is colder: it is the whole of the memcg.
+    """
+    if guest.evicts == "memory.reclaim":
+        pages = subject.view.current_bytes // guest.page_bytes
+        found = [_candidate(subject, RECLAIM_SEQ, 0, pages)] if pages >= LEAST_PAGES else []
+        return tuple(found) or Because("too_little_cold", {"cold_pages": pages})
+    if not subject.node.generations:
+        return Because("no_generations")
+    return tuple(_each_generation(subject)) or Because("nothing_cold_yet")
+
+
+def _each_generation(subject: _Subject) -> Iterator[Candidate]:
+    generations = subject.node.generations
+    may_swap = subject.rules.swap and subject.rules.swappiness_max > 0
+    anon = file = 0
+    for old, younger in pairwise(generations[: 1 - KEPT]):
+        anon += old.anon_pages if may_swap else 0
+        file += old.file_pages
+        if anon + file >= LEAST_PAGES:
+            found = _candidate(subject, old.seq, anon, file)
+            yield replace(found, idle_us=younger.age_us)
+            anon = file = 0
 
 
 def _done(turn: Turn, subject: _Subject) -> Because | None:
@@ -263,8 +321,13 @@ def _not_yet(subject: _Subject) -> Because:
     return Because("nothing_cold_yet", {"possible_in_us": periods * rules.period_us})
 
 
-def _may_age(found: Candidate | Because, subject: _Subject) -> bool:
-    return (isinstance(found, Candidate) or found.code in _WAITS) and _ages_now(subject)
+def _may_age(
+    found: tuple[Candidate, ...] | Because, subject: _Subject, *, beyond: bool = False
+) -> bool:
+    if not isinstance(found, tuple) and found.code not in _WAITS:
+        return False
+    # A squeeze looks at what is young, too, and ages sooner than the ages would want it.
+    return _ages_now(subject) or (beyond and _pages(subject.node) >= LEAST_PAGES)
 
 
 def _ages_now(subject: _Subject) -> bool:

@@ -88,8 +88,16 @@ def wake_at(state: State) -> Instant | None:
     """The next moment at which time alone changes what should be done."""
     if state.stopping:
         return None
+    moments = (_wake_at(state), None if state.keep is None else state.keep.until)
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _wake_at(state: State) -> Instant | None:
     if state.turn is not None:
-        return _wake_in_turn(state, state.turn)
+        wake_up, squeeze = _wake_in_turn(state, state.turn), state.squeeze
+        if squeeze is None or squeeze.ends is not None:
+            return wake_up
+        return squeeze.deadline if wake_up is None else min(wake_up, squeeze.deadline)
     if state.hold is not None:
         return state.hold.until
     moments = (*state.due.values(), soon(state), state.compact.due)

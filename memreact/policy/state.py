@@ -42,9 +42,12 @@ __all__ = [
     "Counters",
     "Eviction",
     "Hold",
+    "Keep",
     "Key",
     "Memcg",
     "Pause",
+    "Squeeze",
+    "SqueezeStage",
     "Stage",
     "State",
     "Step",
@@ -63,6 +66,8 @@ START = Instant(0)
 """Before anything happened."""
 
 Stage = Literal["survey", "evict", "recheck", "age", "close"]
+
+SqueezeStage = Literal["look", "evict", "gather"]
 
 Work = Survey | Inspect | Evict | Reclaim | Age | ReadFragmentation | Compact
 """What the one worker does: never two of them at a time."""
@@ -106,7 +111,10 @@ class Memcg:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A memcg on a node with pages that may go this turn."""
+    """A memcg on a node with pages that may go this turn.
+
+    `idle_us` is how long nobody touched them, where that is what orders the evictions.
+    """
 
     path: str
     inode: int
@@ -115,6 +123,7 @@ class Candidate:
     seq: int
     anon_pages: int
     file_pages: int
+    idle_us: int = 0
 
     @property
     def pages(self) -> int:
@@ -310,6 +319,7 @@ class Turn:
         emptied: Memcgs without processes, whose turn it is whatever their period.
         asked: An operator asked for it; no period had to be due.
         within: It is for this memcg and those below it alone, and moves nobody's next turn.
+        squeezes: It is a piece of the squeeze.
         stage: How far it got.
         candidates: What is evicted next, in this order.
         agings: What is aged next, in this order.
@@ -339,6 +349,7 @@ class Turn:
     emptied: frozenset[str] = frozenset()
     asked: bool = False
     within: str | None = None
+    squeezes: bool = False
     stage: Stage = "survey"
     candidates: tuple[Candidate, ...] = ()
     agings: tuple[AgeTarget, ...] = ()
@@ -405,6 +416,79 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Squeeze:
+    """What an operator wants to become reportable, and how far that is.
+
+    It is a row of turns: a look at free memory, evictions, a look with the least compaction that
+    makes what they freed reportable, and again evictions where that was not enough.
+
+    Args:
+        by: Who asked.
+        path: Of the memcg that it is for, with those below it.
+        asked_at: When.
+        deadline: When it ends at the latest.
+        target_pages: Pages that are to become reportable; None for all that is cold.
+        stage: What comes next, or runs.
+        order: Of the blocks that count; that of the first look.
+        base_pages: Reportable at the first look; None while nobody could look.
+        reportable_pages: The same at the last one.
+        evicted_pages: By the turns that ended.
+        enough_pages: So many evicted pages are enough before the next look.
+        agings: Rounds of agings.
+        dropped: Memcgs that stalled, and are left alone from then on.
+        dry: The last evictions brought nothing.
+        hold_us: For so long from its begin what it reached is kept.
+        at_least_pages: It keeps so many reportable, all in all, and the target follows from that.
+        ends: Why it is over as soon as what is under way has returned.
+    """
+
+    by: str
+    path: str
+    asked_at: Instant
+    deadline: Instant
+    target_pages: int | None
+    stage: SqueezeStage = "look"
+    order: int = 0
+    base_pages: int | None = None
+    reportable_pages: int = 0
+    evicted_pages: int = 0
+    enough_pages: int = 0
+    agings: int = 0
+    dropped: frozenset[Key] = frozenset()
+    dry: bool = False
+    hold_us: int = 0
+    at_least_pages: int | None = None
+    ends: Because | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What a squeeze reached, or should have, and what is to stay so.
+
+    Whenever a turn of a period ends, free memory is looked at, and what is missing is squeezed.
+
+    Args:
+        by: Who asked.
+        path: Of the memcg that is squeezed for it, with those below it.
+        pages: So many are to be reportable.
+        order: In blocks of this order.
+        since: When the squeeze was asked for.
+        until: When it is over by itself.
+        round_us: How long each squeeze may take.
+        due: A turn ended since the last one.
+    """
+
+    by: str
+    path: str
+    pages: int
+    order: int
+    since: Instant
+    until: Instant
+    round_us: int
+    due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The whole of it.
 
@@ -420,6 +504,8 @@ class State:
         turn_ended_at: When the last one ended.
         pause: Why nothing is done just now.
         hold: Who wants that nothing is done.
+        squeeze: Who wants more to be reportable, now.
+        keep: Who wants that it stays so.
         compact: What is remembered of compactions, and when the next one is due.
         ooms: Where an OOM kill was heard of, and when: it hit a memcg there or below.
         samples: Pressure readings of the last window.
@@ -437,6 +523,8 @@ class State:
     turn_ended_at: Instant = START
     pause: Pause | None = None
     hold: Hold | None = None
+    squeeze: Squeeze | None = None
+    keep: Keep | None = None
     compact: Compacting = Compacting()
     ooms: Mapping[str, Instant] = field(default_factory=lambda: MappingProxyType({}))
     samples: Samples = ()

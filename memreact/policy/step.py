@@ -23,6 +23,9 @@ from memreact.events import (
     ReleaseAsked,
     RulesChanged,
     RunAsked,
+    SqueezeAsked,
+    SqueezeCancelled,
+    SqueezeReleased,
     StallSeen,
     Stopping,
     Surveyed,
@@ -46,6 +49,14 @@ from memreact.policy.schedule import (
     wake_at,
     with_emptied,
     with_look,
+)
+from memreact.policy.squeeze import (
+    checked,
+    keep_over,
+    squeeze_asked,
+    squeeze_cancelled,
+    squeeze_released,
+    squeeze_unmeasured,
 )
 from memreact.policy.state import Memcg, State, Step, decided, nothing, with_memcg
 from memreact.policy.turn import begin, plan_anew, proceed, surveyed
@@ -76,7 +87,9 @@ def step(state: State, event: Event, rules: Rules, now: Instant) -> Step:
     if state.stopping and not isinstance(event, _ANSWERS):
         return nothing(state)
     made = hold_over(state, now)
+    made = made.then(keep_over(made.state, now))
     made = made.then(_meaning(made.state, event, rules, now))
+    made = made.then(checked(made.state, now))
     made = made.then(proceed(made.state, rules, now))
     state = decided(made.state, made.decisions, now)
     return replace(made, state=state, wake_at=wake_at(state))
@@ -120,6 +133,12 @@ def _meaning(state: State, event: Event, rules: Rules, now: Instant) -> Step:  #
             return release_asked(state, event, now)
         case RunAsked():
             return run_asked(state, event, rules, now)
+        case SqueezeAsked():
+            return squeeze_asked(state, event, now)
+        case SqueezeCancelled():
+            return squeeze_cancelled(state, event)
+        case SqueezeReleased():
+            return squeeze_released(state, event, now)
         case Stopping():
             return break_off(replace(state, stopping=True))
 
@@ -241,6 +260,7 @@ def _capabilities(state: State, event: CapabilitiesRead, rules: Rules, now: Inst
 def _disturbed(state: State, event: ClockDisturbed, now: Instant) -> Step:
     """Rates that were counted across the jump mean nothing: forget them."""
     released = hold_unmeasured(state, event.cause, now)
+    released = released.then(squeeze_unmeasured(released.state, event.cause, now))
     state = released.state
     memcgs = {
         path: replace(memcg, stall_us=None, appetite=replace(memcg.appetite, evicted_pages=0))
@@ -250,5 +270,6 @@ def _disturbed(state: State, event: ClockDisturbed, now: Instant) -> Step:
     compact = replace(state.compact, checked=None)
     state = replace(state, memcgs=memcgs, samples=(), pause=held, compact=compact)
     decision = Decision("forget", Because("clock_disturbed", {"cause": event.cause}))
-    step = Step(state, (ReadCapabilities(),), (*released.decisions, decision))
+    decisions = (*released.decisions, decision)
+    step = Step(state, (*released.actions, ReadCapabilities()), decisions)
     return step.then(plan_anew(state, "clock_disturbed"))

@@ -9,11 +9,21 @@ from memreact.events import Instant, Surveyed
 from memreact.policy.ageing import age_next
 from memreact.policy.closing import end_eviction
 from memreact.policy.compacting import go_on as go_on_compacting
-from memreact.policy.compacting import look_again
+from memreact.policy.compacting import look, look_again
 from memreact.policy.evicting import go_on, start
 from memreact.policy.plan import plan, still_to_age, with_baselines
-from memreact.policy.state import Compacting, State, Step, Turn, nothing, sampled, with_turn
-from memreact.policy.yielding import window_us, yield_to_pressure
+from memreact.policy.squeeze import after_turn, begin_keeping, left_pages, over, with_keep_due
+from memreact.policy.state import (
+    Compacting,
+    Squeeze,
+    State,
+    Step,
+    Turn,
+    nothing,
+    sampled,
+    with_turn,
+)
+from memreact.policy.yielding import ending, window_us, yield_to_pressure
 from memreact.rules import Rules
 
 __all__ = ["begin", "plan_anew", "proceed", "surveyed"]
@@ -120,8 +130,15 @@ def proceed(state: State, rules: Rules, now: Instant) -> Step:
 
 def _next(state: State, rules: Rules, now: Instant) -> Step | None:
     turn = state.turn
-    if turn is None or turn.in_flight:
+    if turn is not None and turn.in_flight:
         return None
+    squeezed = over(state, now) or _squeeze_next(state, rules, now)
+    if squeezed is not None or turn is None:
+        return squeezed
+    return _go_on(state, turn, rules, now)
+
+
+def _go_on(state: State, turn: Turn, rules: Rules, now: Instant) -> Step | None:
     if turn.compaction is not None:
         return go_on_compacting(state, turn, turn.compaction, rules, now)
     if state.stopping:
@@ -135,7 +152,44 @@ def _next(state: State, rules: Rules, now: Instant) -> Step | None:
         return Step(with_turn(state, asked), (ReadPressure(),))
     if turn.eviction is not None:
         return go_on(state, turn, turn.eviction, rules, now)
+    left = left_pages(state) if turn.squeezes else None
+    if left is not None and left <= 0:
+        return _finish(state, turn, _summary(turn, now), rules, now)
     return _next_work(state, turn, rules, now)
+
+
+def _squeeze_next(state: State, rules: Rules, now: Instant) -> Step | None:
+    """Begin the next turn of a squeeze, or end the turn that stands in its way."""
+    if state.turn is not None:
+        return _give_way(state, state.turn, rules, now)
+    if state.squeeze is not None:
+        return _squeeze_on(state, state.squeeze, rules, now)
+    keeping = begin_keeping(state, now)
+    return None if keeping is None else Step(keeping)
+
+
+def _squeeze_on(state: State, squeeze: Squeeze, rules: Rules, now: Instant) -> Step:
+    """The next turn of a squeeze, as nothing is under way; it moves nobody's next turn."""
+    if squeeze.stage != "evict":
+        return look(state, rules, now, squeezes=True)
+    turn = Turn(now, frozenset(state.due), asked=True, within=squeeze.path, squeezes=True)
+    return _survey(state, replace(turn, dropped=squeeze.dropped))
+
+
+def _give_way(state: State, turn: Turn, rules: Rules, now: Instant) -> Step | None:
+    """End a turn before a squeeze, and one that was a squeeze's after it; a pause is sat out."""
+    squeezed = state.squeeze is not None
+    if turn.squeezes == squeezed or state.pause is not None or state.stopping:
+        return None
+    because = Because("gives_way" if squeezed else "squeeze_over")
+    if turn.compaction is not None:
+        if turn.compaction.ends is not None:
+            return None
+        return Step(with_turn(state, ending(turn, because, again=squeezed)))
+    ended = end_eviction(state, because)
+    turn = ended.state.turn or turn
+    summary = _summary(turn, now)
+    return ended.then(_finish(ended.state, turn, summary, rules, now, at_once=squeezed))
 
 
 def _next_work(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
@@ -144,7 +198,7 @@ def _next_work(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
     if turn.candidates:
         return start(state, turn, rules, now)
     if turn.agings:
-        if turn.stage != "age" and now - turn.surveyed_at > _PLAN_HOLDS_US:
+        if turn.stage != "age" and _plan_is_old(state, turn, now):
             return _survey(state, replace(turn, stage="recheck"))
         return age_next(state, turn, rules, now)
     if turn.ripening:
@@ -157,10 +211,18 @@ def _next_work(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
     return _finish(state, turn, _summary(turn, now), rules, now)
 
 
+def _plan_is_old(state: State, turn: Turn, now: Instant) -> bool:
+    """Whether others may have aged since; a squeeze that wants bytes ages whatever they did."""
+    wants_bytes = turn.squeezes and left_pages(state) is not None
+    return now - turn.surveyed_at > _PLAN_HOLDS_US and not wants_bytes
+
+
 def _plan_again(state: State, turn: Turn, rules: Rules, now: Instant) -> Step:
     """A new plan; after a whole period that is another turn, in which everybody has one again."""
     if not turn.periods and not turn.emptied:
         return _finish(state, turn, _summary(turn, now), rules, now)
+    if turn.squeezes:
+        return _survey(state, replace(turn, stage="survey"))
     if now - turn.started_at >= min(turn.periods, default=_EMPTIED_ENDS_US):
         return _finish(state, turn, _summary(turn, now), rules, now, at_once=True)
     return _survey(state, replace(turn, stage="survey"))
@@ -226,9 +288,11 @@ def _finish(  # noqa: PLR0913  # what ends, why, by what and when
         turns=state.turns + 1,
         turn_ended_at=now,
         pause=None,
-        samples=(),
+        samples=state.samples if turn.squeezes else (),
+        squeeze=after_turn(state.squeeze, turn),
         compact=_looked_at_next(state.compact, turn, rules, now),
     )
+    state = with_keep_due(state, turn)
     disarm: tuple[Action, ...] = (Disarm(""),) if turn.armed else ()
     was_one = bool(turn.periods or turn.emptied or turn.worked or because.code != "turn_over")
     return Step(state, disarm, (Decision("turn", because),) if was_one else ())

@@ -29,6 +29,7 @@ from memreact.telemetry.decisions import INT_MAX
 from memreact_schemas.status import LedgerRun, LedgerStatus, LedgerTally
 
 __all__ = [
+    "PASS_US",
     "Host",
     "Ledger",
     "Proof",
@@ -42,6 +43,8 @@ __all__ = [
     "observed",
     "reading_due",
     "reportable_bytes",
+    "settles_us",
+    "tally_status",
     "told_by_host",
     "used_estimates_bytes",
     "verdict",
@@ -55,8 +58,8 @@ _JUDGED_BYTES = 16 << 20
 
 # mm/page_reporting.c: a pass begins 2 s after a block was freed, and takes at least 32 blocks of
 # each list; seen are 256 MiB in each.
-_PASS_US = 2 * _US_PER_SEC
-_PASS_BYTES = 256 << 20
+PASS_US = 2 * _US_PER_SEC
+PASS_BYTES = 256 << 20
 _SETTLES_US_MAX = 60 * _US_PER_SEC
 
 
@@ -73,6 +76,15 @@ class Tally:
     def net_bytes(self) -> int:
         """What that gave."""
         return max(0, self.file_bytes + self.anon_bytes - self.zram_bytes)
+
+    def minus(self, other: Tally) -> Tally:
+        """What is in this one and not in an earlier one."""
+        return Tally(
+            self.file_bytes - other.file_bytes,
+            self.anon_bytes - other.anon_bytes,
+            self.zram_bytes - other.zram_bytes,
+            self.migrated_bytes - other.migrated_bytes,
+        )
 
     def plus(self, other: Tally) -> Tally:
         """Both together."""
@@ -371,8 +383,13 @@ def reading_due(ledger: Ledger) -> Instant | None:
 
 def _settled_at(run: Run) -> Instant:
     """By then the kernel has had the time to tell the host of what this run freed."""
-    passes = 2 + run.tally.net_bytes // _PASS_BYTES
-    return Instant((run.ended_at or run.began_at) + min(passes * _PASS_US, _SETTLES_US_MAX))
+    return Instant((run.ended_at or run.began_at) + settles_us(run.tally))
+
+
+def settles_us(tally: Tally) -> int:
+    """How long the kernel takes, as far as is known, to tell the host of what was freed."""
+    passes = 2 + tally.net_bytes // PASS_BYTES
+    return min(passes * PASS_US, _SETTLES_US_MAX)
 
 
 # ---- why no more ---------------------------------------------------------------------------------
@@ -517,7 +534,7 @@ def ledger_status(ledger: Ledger, now: Instant, *, swap: bool = True) -> LedgerS
         reportable_bytes=reportable_bytes(account) if account else None,
         reported_bytes=account.reported_bytes if account else None,
         reported_byte_seconds_total=min(ledger.reported_byte_us_total // _US_PER_SEC, INT_MAX),
-        since_start=_tally(ledger.since_start),
+        since_start=tally_status(ledger.since_start),
         run=_run(ledger.last_run),
         free_held_bytes=free_held_bytes(account) if account else {},
         used_estimates_bytes=used,
@@ -543,7 +560,8 @@ def _used_again(ledger: Ledger) -> int:
     return evicted - (last.free_bytes - first.free_bytes)
 
 
-def _tally(tally: Tally) -> LedgerTally:
+def tally_status(tally: Tally) -> LedgerTally:
+    """Tell of what was taken."""
     return LedgerTally(
         evicted_file_bytes=tally.file_bytes,
         evicted_anon_bytes=tally.anon_bytes,
@@ -558,7 +576,7 @@ def _run(run: Run | None) -> LedgerRun | None:
     return LedgerRun(
         began_at_us=run.began_at,
         ended_at_us=run.ended_at,
-        tally=_tally(run.tally),
+        tally=tally_status(run.tally),
         reportable_grew_bytes=run.reportable_grew_bytes,
         reported_grew_bytes=run.reported_grew_bytes,
     )

@@ -11,6 +11,7 @@ from memreact.events import Instant, NodeView
 from memreact.policy.plan import is_within, own_stalls
 from memreact.policy.pressure import worst_guest_stall
 from memreact.policy.protection import floor_bytes
+from memreact.policy.squeeze import evicted_pages, gained_pages
 from memreact.policy.state import Memcg, State, Work
 from memreact.policy.yielding import window_us
 from memreact.rules import MemcgRules, Rules, rules_for
@@ -31,9 +32,11 @@ from memreact_schemas.status import (
     Doing,
     GenerationStatus,
     HoldStatus,
+    KeepStatus,
     LedgerStatus,
     NodeStatus,
     PauseStatus,
+    SqueezeStatus,
     StallShare,
     Status,
 )
@@ -84,6 +87,9 @@ def status_line(
     if state.hold is not None:
         reason = f": {as_text(state.hold.reason)}" if state.hold.reason else ""
         return f"held by {as_text(state.hold.by)} until {clock_time(state.hold.until)}{reason}"
+    if state.squeeze is not None:
+        until = clock_time(state.squeeze.deadline)
+        return f"squeezed for {as_text(state.squeeze.by)} until {until} at the latest"
     if state.pause is not None:
         return f"paused since {clock_time(state.pause.since)}: {state.pause.because.code}"
     evicted = sum(memcg.counters.evicted_pages for memcg in state.memcgs.values())
@@ -131,6 +137,8 @@ def status_of(
         idle_because=state.guest.idle_because if state.guest else None,
         pause=_pause(state),
         hold=_hold(state),
+        squeeze=_squeeze(state),
+        keep=_keep(state),
         next_turn_at_us=_next_turn_at(state),
         next_eviction=soonest(each.next_eviction for each in told)
         if told and len(told) == len(state.memcgs)
@@ -216,6 +224,35 @@ def _pause(state: State) -> PauseStatus | None:
         figures=row.figures,
         looks_at_us=pause.check_at,
         looks=pause.checks,
+    )
+
+
+def _squeeze(state: State) -> SqueezeStatus | None:
+    squeeze, size = state.squeeze, _page_bytes(state)
+    if squeeze is None:
+        return None
+    target, gained = squeeze.target_pages, gained_pages(squeeze)
+    return SqueezeStatus(
+        by=as_text(squeeze.by),
+        scope=as_text(squeeze.path),
+        since_us=squeeze.asked_at,
+        deadline_us=squeeze.deadline,
+        target_bytes=None if target is None else min(target * size, INT_MAX),
+        evicted_bytes=evicted_pages(state) * size,
+        gained_bytes=None if gained is None else gained * size,
+    )
+
+
+def _keep(state: State) -> KeepStatus | None:
+    keep = state.keep
+    if keep is None:
+        return None
+    return KeepStatus(
+        by=as_text(keep.by),
+        scope=as_text(keep.path),
+        since_us=keep.since,
+        until_us=keep.until,
+        reportable_bytes=min(keep.pages * _page_bytes(state), INT_MAX),
     )
 
 

@@ -9,13 +9,13 @@ before and after a change are JSON in text. A key that a table does not say is l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from msgspec import Meta, Struct, to_builtins
 
 from memreact_schemas import doctor
 from memreact_schemas.config import CgroupEntry, Config, LogLevel, Node
-from memreact_schemas.status import DecisionRow, Status
+from memreact_schemas.status import DecisionRow, LedgerTally, Status
 
 __all__ = [
     "ERRORS",
@@ -24,7 +24,9 @@ __all__ = [
     "METHODS",
     "PORT",
     "SOCKET",
+    "SQUEEZE_SECONDS_MAX",
     "AddRule",
+    "Busy",
     "Change",
     "Changed",
     "ChangedKey",
@@ -43,6 +45,7 @@ __all__ = [
     "Pause",
     "Paused",
     "Problem",
+    "ReleaseSqueeze",
     "Resume",
     "RevisionConflict",
     "RuleExists",
@@ -53,6 +56,10 @@ __all__ = [
     "SettingsInForce",
     "SettingsRefused",
     "SettingsTables",
+    "Squeeze",
+    "SqueezeEnd",
+    "SqueezeItem",
+    "SqueezeProgress",
     "StatusAnswer",
     "Watch",
     "WatchItem",
@@ -64,6 +71,8 @@ INTERFACE = "io.memreact"
 SOCKET = "/run/memreact/io.memreact"
 PORT = 1050
 HOLD_SECONDS_MAX = 86_400  # a day: a pause always ends
+
+SQUEEZE_SECONDS_MAX = 3_600  # an hour: a squeeze always ends
 
 _DIGITS_MAX = 20
 
@@ -300,6 +309,104 @@ class WatchItem(_Answer, frozen=True, kw_only=True):
     dropped: int
 
 
+class Squeeze(_Call, frozen=True, kw_only=True):
+    """Give back memory now: evict the coldest, gather what that frees, until a target is reached.
+
+    It ends at its target, at its deadline or when the guest is hurt, whichever comes first, and
+    when whoever asked goes away. Its last answer has `end`, those before it `progress`. Exactly one
+    of `target_bytes`, `held_percent` and `cold` is given.
+
+    Args:
+        target_bytes: So much more is to be reported to the host.
+        held_percent: The host is to hold no more than this of the guest's memory.
+        cold: All that is cold by the settings, and no more.
+        scope: Of one cgroup, and those below it, to squeeze; None for all.
+        deadline_seconds: For how long at the most; it overruns by one write or one aging.
+        then: "hold" keeps as much reportable afterwards, whenever a turn ends, until it is
+            released or its time is over; it needs a number of bytes or a share. None means
+            "release".
+        hold_seconds: For how long from now on, with "hold" alone, and then it must be given.
+    """
+
+    target_bytes: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+    held_percent: Annotated[int, Meta(ge=0, le=100)] | None = None
+    cold: bool | None = None
+    scope: str | None = None
+    deadline_seconds: Annotated[int, Meta(ge=1, le=SQUEEZE_SECONDS_MAX)]
+    then: Literal["release", "hold"] | None = None
+    hold_seconds: Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)] | None = None
+
+
+class ReleaseSqueeze(_Call, frozen=True, kw_only=True):
+    """Keep nothing any more that a squeeze has reached; one that runs ends."""
+
+
+class SqueezeProgress(_Answer, frozen=True, kw_only=True):
+    """How far a squeeze is.
+
+    Args:
+        stage: "look", "evict" or "gather"; "report" while the kernel tells the host.
+        evicted_bytes: What it took so far.
+        reportable_grew_bytes: By its last look; None where nobody could look.
+        left_us: Until its deadline.
+    """
+
+    stage: str
+    evicted_bytes: int
+    reportable_grew_bytes: int | None = None
+    left_us: int
+
+
+class SqueezeEnd(_Answer, frozen=True, kw_only=True):
+    """What a squeeze came to, and why it brought no more.
+
+    Args:
+        because: "target", "cold_gone", "deadline", "pressure", "nothing_left" or another word of
+            the journal.
+        detail: How, where there is more to say.
+        wanted_bytes: What was to become reportable; None where that was all that is cold.
+        tally: What it took.
+        reportable_bytes: Free in blocks that can be reported, when it was over.
+        reportable_grew_bytes: By so much more than before it; None where that cannot be read.
+        reported_bytes: Free, and the host was told so, when it was over.
+        reported_grew_bytes: By so much more than before it; None where that cannot be read.
+        returned_bytes: By so much less is held since the host first said what it holds.
+        settled: The kernel had the time to report all of it; if not, more will follow.
+        took_us: To the end of the last work.
+        overrun_us: Of it, after the deadline.
+        held_until_us: What was wanted is kept until then; None where it is not.
+        free_held_bytes: Free memory that the host was not told of, by cause.
+        used_estimates_bytes: Memory in use, by the cause for which it is.
+        left_alone: How many cgroups are left, on all nodes, by the last reason that was given.
+        problem: Why it could not be read where the memory is.
+    """
+
+    because: str
+    detail: str | None = None
+    wanted_bytes: int | None = None
+    tally: LedgerTally
+    reportable_bytes: int | None = None
+    reportable_grew_bytes: int | None = None
+    reported_bytes: int | None = None
+    reported_grew_bytes: int | None = None
+    returned_bytes: int | None = None
+    settled: bool
+    took_us: int
+    overrun_us: int
+    held_until_us: int | None = None
+    free_held_bytes: dict[str, int]
+    used_estimates_bytes: dict[str, int]
+    left_alone: dict[str, int]
+    problem: str | None = None
+
+
+class SqueezeItem(_Answer, frozen=True, kw_only=True):
+    """One of a row of answers; the last one has the end."""
+
+    progress: SqueezeProgress | None = None
+    end: SqueezeEnd | None = None
+
+
 class Nothing(_Answer, frozen=True, kw_only=True):
     """It was done."""
 
@@ -327,6 +434,18 @@ class NoSuchRule(_Answer, frozen=True, kw_only=True):
 
     path: str
     numa: tuple[int, ...]
+
+
+class Busy(_Answer, frozen=True, kw_only=True):
+    """Somebody else's squeeze is under way, or what it has reached is kept.
+
+    Args:
+        by: Whose.
+        left_us: Until its deadline, or its end.
+    """
+
+    by: str
+    left_us: int
 
 
 class NotPossible(_Answer, frozen=True, kw_only=True):
@@ -363,6 +482,8 @@ METHODS: Mapping[str, Method] = {
     "Pause": Method(Pause, Paused, writes=True),
     "Resume": Method(Resume, Nothing, writes=True),
     "RunNow": Method(RunNow, Nothing, writes=True),
+    "Squeeze": Method(Squeeze, SqueezeItem, writes=True, streams=True),
+    "ReleaseSqueeze": Method(ReleaseSqueeze, Nothing, writes=True),
     "HostHolds": Method(HostHolds, Nothing, writes=True),
     "SetLogLevel": Method(SetLogLevel, Changed, writes=True),
     "Watch": Method(Watch, WatchItem, writes=False, streams=True),
@@ -374,6 +495,7 @@ ERRORS: tuple[type[Struct], ...] = (
     RuleExists,
     NoSuchRule,
     NotPossible,
+    Busy,
 )
 
 

@@ -21,12 +21,14 @@ __all__ = [
     "Doing",
     "GenerationStatus",
     "HoldStatus",
+    "KeepStatus",
     "LedgerRun",
     "LedgerStatus",
     "LedgerTally",
     "NextEviction",
     "NodeStatus",
     "PauseStatus",
+    "SqueezeStatus",
     "StallShare",
     "Status",
 ]
@@ -251,6 +253,46 @@ class HoldStatus(Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
+class SqueezeStatus(Struct, frozen=True, kw_only=True):
+    """A squeeze that is under way.
+
+    Args:
+        by: Who asked.
+        scope: For this cgroup, and those below it.
+        since_us: Its begin.
+        deadline_us: When it ends at the latest.
+        target_bytes: What is to become reportable; None for all that is cold.
+        evicted_bytes: What it took so far.
+        gained_bytes: What became reportable by its last look; None where nobody could look.
+    """
+
+    by: str
+    scope: str
+    since_us: int
+    deadline_us: int
+    target_bytes: int | None = None
+    evicted_bytes: int = 0
+    gained_bytes: int | None = None
+
+
+class KeepStatus(Struct, frozen=True, kw_only=True):
+    """What a squeeze has reached, and is kept.
+
+    Args:
+        by: Who asked.
+        scope: This cgroup, and those below it, are squeezed for it.
+        since_us: Its begin.
+        until_us: When it ends by itself.
+        reportable_bytes: So much is to be reportable.
+    """
+
+    by: str
+    scope: str
+    since_us: int
+    until_us: int
+    reportable_bytes: int
+
+
 class LedgerTally(Struct, frozen=True, kw_only=True, gc=False):
     """What evictions and compactions did; they only grow.
 
@@ -381,6 +423,8 @@ class Status(Struct, frozen=True, kw_only=True):
         idle_because: Why nothing may be done in this guest at all.
         pause: The guest is hurt, and we stay away.
         hold: An operator's pause.
+        squeeze: An operator wants memory back, now.
+        keep: An operator wants that to stay so.
         next_turn_at_us: When the next turn begins; None where nothing is due or one runs.
         next_eviction: The soonest of all cgroups.
         pressure: The whole guest's, without our own, while work runs.
@@ -412,6 +456,8 @@ class Status(Struct, frozen=True, kw_only=True):
     idle_because: str | None = None
     pause: PauseStatus | None = None
     hold: HoldStatus | None = None
+    squeeze: SqueezeStatus | None = None
+    keep: KeepStatus | None = None
     next_turn_at_us: int | None = None
     next_eviction: NextEviction
     pressure: StallShare | None = None

@@ -60,21 +60,35 @@ class Caller:
 
     def asks(self, method: str, *, more: bool = False, **parameters: object) -> dict[str, Any]:
         """Call a method and give the first answer's parameters."""
-        call = {"method": f"io.memreact.{method}", "parameters": parameters, "more": more}
-        self._stream.sendall(msgspec.json.encode(call) + b"\0")
+        self._call(method, more, parameters)
         return self.hears()
+
+    def fails(self, method: str, *, more: bool = False, **parameters: object) -> dict[str, Any]:
+        """Call a method and give the error that it answers with."""
+        self._call(method, more, parameters)
+        answer = self._answer()
+        assert "error" in answer, answer
+        return answer
 
     def hears(self) -> dict[str, Any]:
         """Give the next answer's parameters."""
+        answer = self._answer()
+        assert "error" not in answer, answer
+        parameters: dict[str, Any] = answer.get("parameters", {})
+        return parameters
+
+    def _call(self, method: str, more: bool, parameters: dict[str, object]) -> None:  # noqa: FBT001
+        call = {"method": f"io.memreact.{method}", "parameters": parameters, "more": more}
+        self._stream.sendall(msgspec.json.encode(call) + b"\0")
+
+    def _answer(self) -> dict[str, Any]:
         while b"\0" not in self._heard:
             data = self._stream.recv(1 << 16)
             assert data, "the daemon hung up"
             self._heard += data
         frame, _, self._heard = self._heard.partition(b"\0")
-        answer = msgspec.json.decode(frame)
-        assert "error" not in answer, answer
-        parameters: dict[str, Any] = answer.get("parameters", {})
-        return parameters
+        answer: dict[str, Any] = msgspec.json.decode(frame)
+        return answer
 
     def close(self) -> None:
         """Hang up."""

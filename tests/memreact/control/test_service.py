@@ -17,6 +17,7 @@ from memreact.actions import Because
 from memreact.control.audit import Audit
 from memreact.control.peer import Peer
 from memreact.control.service import WATCHERS_MAX, Guest, MemreactService
+from memreact.control.squeezing import Squeezer
 from memreact.control.store import SettingsStore
 from memreact.control.varlink import VarlinkProtocol
 from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked
@@ -24,6 +25,8 @@ from memreact.run_dir import PushedFile
 from memreact.settings import DEFAULT_ORIGIN, Layer, Settings, SettingsError, load_text
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
+from memreact.telemetry.ledger import Ledger
+from memreact.telemetry.squeezes import SqueezeFeed
 from memreact_schemas import control, doctor
 from memreact_schemas.config import DEFAULTS, U64_MAX, Config, Control, Memcg
 from memreact_schemas.control import METHODS, tables_from_wire
@@ -86,6 +89,7 @@ class Daemon:
             clock=lambda: Instant(5_000_000),
             take_stock=self._take_stock,
             host_holds=self.host_holds.append,
+            squeezer=self._squeezer(),
         )
         self.service = MemreactService(self.store, guest, self.hub, self.audit)
 
@@ -117,6 +121,18 @@ class Daemon:
     async def _take_stock(self) -> None:
         await asyncio.sleep(0)
         self.stock_taken += 1
+
+    def _squeezer(self) -> Squeezer:
+        return Squeezer(
+            why_not=lambda _: self.why_not,
+            handle=self.events.append,
+            feed=SqueezeFeed(),
+            ledger=Ledger,
+            take_stock=self._take_stock,
+            swap=lambda: False,
+            clock=lambda: Instant(5_000_000),
+            page_bytes=4096,
+        )
 
     def _doctor(self) -> doctor.Report:
         self.examined += 1
@@ -559,6 +575,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "Pause": {"seconds": 1},
     "SetLogLevel": {"level": "info"},
     "HostHolds": {"held_bytes": 5},
+    "Squeeze": {"held_percent": 50, "deadline_seconds": 5},
 }
 
 
@@ -602,7 +619,9 @@ async def test_where_no_ledger_is_kept_that_is_said(daemon: Daemon) -> None:
 @pytest.mark.asyncio
 async def test_who_may_only_read_may_call_what_only_asks(daemon: Daemon, method: str) -> None:
     async with daemon.serve(READER) as client:
-        await client.send(call(f"{IO}.{method}", PARAMETERS.get(method), more=method == "Watch"))
+        await client.send(
+            call(f"{IO}.{method}", PARAMETERS.get(method), more=METHODS[method].streams)
+        )
         if method == "Watch":
             await settled()
             daemon.hub.publish(_row(1))
@@ -623,7 +642,7 @@ async def test_every_method_answers_as_its_struct_says(daemon: Daemon, method: s
         parameters = {**PARAMETERS.get(method, {})}
         if method == "AddRule":
             parameters = {"rule": {"path": "/b"}}
-        await client.send(call(f"{IO}.{method}", parameters, more=method == "Watch"))
+        await client.send(call(f"{IO}.{method}", parameters, more=METHODS[method].streams))
         if method == "Watch":
             await settled()
             daemon.hub.publish(_row(1))

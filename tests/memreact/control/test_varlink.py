@@ -19,6 +19,7 @@ from memreact.control.sharing import Sharing
 from memreact.control.varlink import (
     About,
     Answer,
+    Last,
     Service,
     VarlinkError,
     VarlinkProtocol,
@@ -67,7 +68,7 @@ class Numbers:
     """A stream that the test fills."""
 
     def __init__(self) -> None:
-        self.items: deque[Counted] = deque()
+        self.items: deque[Counted | Last] = deque()
         self.closed = False
         self.taken = 0
         self.wake: Callable[[], None] = lambda: None
@@ -76,7 +77,7 @@ class Numbers:
         """Keep it."""
         self.wake = wake
 
-    def take(self) -> Counted | None:
+    def take(self) -> Counted | Last | None:
         """Give the oldest."""
         self.taken += bool(self.items)
         return self.items.popleft() if self.items else None
@@ -570,6 +571,30 @@ async def test_a_stream_of_one_who_was_shown_out_ends() -> None:
             pass
         assert numbers.closed
     assert taken == numbers.taken < 5000
+
+
+@pytest.mark.parametrize("says_no_more", [False, True])
+@pytest.mark.asyncio
+async def test_a_row_that_ends_by_itself_is_followed_by_the_next_answer(
+    says_no_more: bool,  # noqa: FBT001
+) -> None:
+    served = Served()
+    async with serve(served.protocol) as client:
+        numbers = await _watch(served, client)
+        await client.send(call("io.test.Say", {"text": "after"}))
+        numbers.items.extend([Counted(1), Last(Counted(2)), Counted(3)])
+        numbers.wake()
+        row = [await client.message() for _ in range(3)]
+        assert row[0] == {"parameters": {"number": 1, "padding": ""}, "continues": True}
+        assert row[1] == {"parameters": {"number": 2, "padding": ""}}
+        assert row[2] == {"parameters": {"text": "after"}}
+        assert numbers.closed
+        assert not served.protocol.streaming
+        if says_no_more:
+            client.stream.shutdown(socket.SHUT_WR)
+            assert await client.message() is None
+        else:
+            assert await client.ask("io.test.Say", text="more") == {"text": "more"}
 
 
 @pytest.mark.asyncio

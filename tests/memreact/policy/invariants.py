@@ -32,6 +32,7 @@ from memreact.events import (
 )
 from memreact.policy.plan import forbidden, is_within
 from memreact.policy.protection import reclaimable_bytes
+from memreact.policy.squeeze import left_pages
 from memreact.policy.state import State, Step, Work
 from memreact.policy.step import step
 from memreact.rules import Rules, rules_for
@@ -82,6 +83,8 @@ class Watched:
             self._follow_triggers(action)
         self._check_hold(made.state, now)
         self._check_scope(made)
+        self._check_squeeze(before, made, now)
+        self._check_keep(before, made, now)
         self._check_quiet(made, event, now)
         self.state, self.wake_at = made.state, made.wake_at
         return made
@@ -199,6 +202,53 @@ class Watched:
                     assert is_within(path, turn.within)
                 case Age(targets):
                     assert all(is_within(target.path, turn.within) for target in targets)
+
+    def _check_squeeze(self, before: State, made: Step, now: Instant) -> None:
+        """One at a time; told once when it is over; nothing new after that or its deadline."""
+        squeeze, turn = made.state.squeeze, made.state.turn
+        told = sum(decision.verdict == "squeezed" for decision in made.decisions)
+        if before.squeeze is not None:
+            assert told == (squeeze is None)
+            same = squeeze is None or squeeze.asked_at == before.squeeze.asked_at
+            assert same, "a second one never takes the place of the first"
+        work = [action for action in made.actions if isinstance(action, WORK)]
+        if squeeze is None:
+            assert not work or turn is None or not turn.squeezes, "over is over"
+            return
+        if not made.state.stopping and (turn is None or turn.doing is None or not squeeze.ends):
+            assert squeeze.ends is None
+            assert made.wake_at is not None
+            assert made.wake_at <= squeeze.deadline, "it always ends"
+        if work:
+            assert squeeze.ends is None
+            assert now < squeeze.deadline, "no overrun but by what is under way"
+            assert turn is not None
+            assert turn.squeezes, "nothing of its own beside it"
+        for write in work:
+            if isinstance(write, Evict | Reclaim):
+                self._check_target(before, made.state, write)
+            if isinstance(write, Compact):
+                assert write.ends_by <= squeeze.deadline
+
+    def _check_keep(self, before: State, made: Step, now: Instant) -> None:
+        """What is kept ends by itself, and only a squeeze that was asked for begins it."""
+        keep, turn = made.state.keep, made.state.turn
+        if keep is None or made.state.stopping:
+            return
+        assert keep.since <= now < keep.until <= keep.since + DAY_US
+        if before.keep is None:
+            assert before.squeeze is not None
+            assert before.squeeze.hold_us
+        if turn is None or turn.doing is None:
+            assert made.wake_at is not None
+            assert made.wake_at <= keep.until, "it always ends"
+
+    def _check_target(self, before: State, state: State, write: Evict | Reclaim) -> None:
+        left = left_pages(state)
+        if left is not None:
+            assert left > 0, "never past its target"
+            assert write.pages <= max(64, left), "not by more than a batch of the kernel's"
+        assert before.squeeze is not None
 
     def _follow_triggers(self, action: Action) -> None:
         if isinstance(action, Arm):

@@ -52,6 +52,7 @@ from memreact.events import (
     TimerFired,
     ZoneView,
 )
+from memreact.policy.state import Step
 from memreact.rules import MemcgRules, Rules
 from tests.memreact.policy.invariants import Watched
 
@@ -193,6 +194,12 @@ class Zone:
         self.blocks += made
         return made * 512
 
+    def take_back(self, pages: int, *, scattered: bool) -> None:
+        """Pages become free: here and there, or side by side, which makes blocks of them."""
+        self.small += pages
+        if not scattered:
+            self.gather()
+
     def view(self) -> ZoneView:
         """As buddyinfo and zoneinfo have it."""
         by_order = (self.small, *([0] * 8), self.blocks, 0)
@@ -241,6 +248,9 @@ class SimulatedGuest:
         self.ages_in_vain: set[str] = set()
         self.refuses: set[str] = set()
         self.zones: list[Zone] = []
+        self.observe: Callable[[Event, Step, Instant], None] = lambda *_: None
+        self.frees_into: Zone | None = None
+        self.scatters = False
         self.movable: bool = True
         self.unreadable: str | None = None
         self.kernel_order = 9
@@ -331,6 +341,7 @@ class SimulatedGuest:
     def _tell_one(self, event: Event) -> None:
         self.events.append((self.now, event))
         made = self.watched.step(event, Instant(self.now))
+        self.observe(event, made, Instant(self.now))
         self.decisions.extend((self.now, decision) for decision in made.decisions)
         for action in made.actions:
             self.actions.append((self.now, action))
@@ -622,6 +633,8 @@ class SimulatedGuest:
 
     def _lost(self, memcg: Memcg, held: Pages, took: int) -> None:
         memcg.evicted += took
+        if self.frees_into is not None:
+            self.frees_into.take_back(took, scattered=self.scatters)
         if held.kind == "anon":
             self.swap_free -= took * PAGE
             assert self.swap_free >= 0

@@ -49,6 +49,9 @@ from memreact.events import (
     ReleaseAsked,
     RulesChanged,
     RunAsked,
+    SqueezeAsked,
+    SqueezeCancelled,
+    SqueezeReleased,
     StallSeen,
     Stopping,
     Surveyed,
@@ -56,6 +59,7 @@ from memreact.events import (
     ZoneView,
 )
 from memreact.policy.asked import why_not_run
+from memreact.policy.squeeze import why_not_squeeze
 from memreact.rules import CgroupRule, CompactRules, Rules
 from tests.memreact.policy.invariants import Watched
 from tests.memreact.policy.simulated_guest import BASE
@@ -467,6 +471,40 @@ class AnyEvents(RuleBasedStateMachine):
         assert turn is not None
         assert (turn.within, turn.started_at) == (path, self.now)
         assert turn.asked == (turn.compaction is None)
+
+    @rule(
+        path=st.sampled_from(["/", "/", *PATHS, "/gone"]),
+        us=st.sampled_from([0, 50_000, 30 * SECOND, 2 * 86_400 * SECOND]),
+        pages=st.none() | st.sampled_from([1, 600, 30_000, 1 << 40]),
+        hold_us=st.sampled_from([0, 0, 1, 90 * SECOND, 2 * 86_400 * SECOND]),
+    )
+    def a_squeeze_is_asked_for(self, path: str, us: int, pages: int | None, hold_us: int) -> None:
+        """It is taken up at once, or there is a reason."""
+        state = self.watched.state
+        over = state.hold is not None and self.now >= state.hold.until
+        why = why_not_squeeze(replace(state, hold=None) if over else state, path)
+        self.tell(SqueezeAsked(pages, Instant(self.now + us), path, "cid 3", hold_us))
+        after = self.watched.state.squeeze
+        if why is not None or not us:
+            assert after is None or state.squeeze is not None
+            return
+        assert after is not None
+        assert (after.path, after.target_pages, after.ends) == (path, pages, None)
+
+    @rule()
+    def nothing_is_to_be_kept(self) -> None:
+        """Kept or not."""
+        stopping = self.watched.state.stopping
+        self.tell(SqueezeReleased("cid 4"))
+        assert stopping or self.watched.state.keep is None
+
+    @precondition(lambda self: self.watched.state.squeeze is not None)
+    @rule()
+    def whoever_wanted_a_squeeze_is_gone(self) -> None:
+        """It is over as soon as what is under way has returned."""
+        self.tell(SqueezeCancelled("cid 3"))
+        squeeze = self.watched.state.squeeze
+        assert squeeze is None or squeeze.ends is not None or self.watched.state.stopping
 
     @rule(really=st.integers(0, 15))
     def it_is_stopped(self, really: int) -> None:

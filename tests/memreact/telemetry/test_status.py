@@ -35,8 +35,10 @@ from memreact.policy.state import (
     Counters,
     Eviction,
     Hold,
+    Keep,
     Memcg,
     Pause,
+    Squeeze,
     State,
     Turn,
     Work,
@@ -123,6 +125,36 @@ def test_a_pause_says_since_when_and_why() -> None:
     since = Instant(NOW - seconds(12.7))
     paused = State(guest=GUEST, pause=Pause(since, NOW, Because("guest_stall_over_limit")))
     assert line(paused) == "paused since <-13>: guest_stall_over_limit"
+
+
+def test_a_squeeze_says_who_how_much_and_until_when() -> None:
+    squeeze = Squeeze("cid 2", "/shop", NOW, Instant(NOW + seconds(60)), 100, evicted_pages=7)
+    state = State(guest=GUEST, squeeze=squeeze)
+    told = full(state).squeeze
+    assert told is not None
+    assert (told.by, told.scope, told.deadline_us - NOW) == ("cid 2", "/shop", seconds(60))
+    size = GUEST.page_bytes
+    assert (told.target_bytes, told.evicted_bytes, told.gained_bytes) == (
+        100 * size,
+        7 * size,
+        None,
+    )
+    cold = full(
+        replace(
+            state, squeeze=replace(squeeze, target_pages=None, base_pages=3, reportable_pages=5)
+        )
+    )
+    assert cold.squeeze is not None
+    assert (cold.squeeze.target_bytes, cold.squeeze.gained_bytes) == (None, 2 * size)
+    assert line(state).startswith("squeezed for cid 2 until ")
+
+
+def test_what_is_kept_is_told() -> None:
+    keep = Keep("cid 2", "/", 50, 9, NOW, Instant(NOW + seconds(60)), seconds(5))
+    told = full(State(guest=GUEST, keep=keep)).keep
+    assert told is not None
+    assert (told.by, told.scope, told.until_us - told.since_us) == ("cid 2", "/", seconds(60))
+    assert told.reportable_bytes == 50 * GUEST.page_bytes
 
 
 def test_a_hold_says_who_for_how_long_and_why() -> None:

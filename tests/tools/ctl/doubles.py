@@ -36,6 +36,7 @@ from memreact_schemas.control import (
     Nothing,
     Paused,
     SettingsInForce,
+    SqueezeItem,
     tables_to_wire,
 )
 from memreact_schemas.protobuf import Table, decode, encode
@@ -87,6 +88,8 @@ ANSWERS: Mapping[str, Struct] = {
     "Resume": Nothing(),
     "RunNow": Nothing(),
     "HostHolds": Nothing(),
+    "Squeeze": SqueezeItem(),
+    "ReleaseSqueeze": Nothing(),
 }
 CHANGED = Changed(
     revision=5,

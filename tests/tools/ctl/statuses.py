@@ -10,11 +10,13 @@ from memreact_schemas.status import (
     DecisionRow,
     GenerationStatus,
     HoldStatus,
+    KeepStatus,
     LedgerStatus,
     LedgerTally,
     NextEviction,
     NodeStatus,
     PauseStatus,
+    SqueezeStatus,
     StallShare,
     Status,
 )
@@ -119,6 +121,17 @@ STATUS = Status(
     at_work="/shop",
     idle_because="there is no mglru",
     pause=PauseStatus(since_us=NOW - MINUTE, because="stall", figures={"a": 1}, looks_at_us=NOW),
+    squeeze=SqueezeStatus(
+        by="cid 2",
+        scope="/shop",
+        since_us=NOW,
+        deadline_us=NOW + 3_000_000,
+        target_bytes=300 << 20,
+        evicted_bytes=64 << 20,
+    ),
+    keep=KeepStatus(
+        by="cid 2", scope="/", since_us=NOW, until_us=NOW + MINUTE, reportable_bytes=500 << 20
+    ),
     hold=HoldStatus(since_us=0, until_us=NOW + 2 * MINUTE, by="root", reason="a backup"),
     next_turn_at_us=NOW + MINUTE,
     next_eviction=NEXT,

@@ -17,7 +17,7 @@ from memreact.control.service import Guest, MemreactService
 from memreact.control.store import SettingsStore
 from memreact.control.ttrpc import ttrpc_protocol
 from memreact.control.varlink import VarlinkProtocol
-from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked
+from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked, SqueezeReleased
 from memreact.run_dir import PushedFile
 from memreact.settings import DEFAULT_ORIGIN, Layer
 from memreact.settings_errors import SettingsError
@@ -211,10 +211,10 @@ def test_a_dry_run_and_a_revision_that_is_not_in_force_change_nothing(
 
 
 def test_operators_events_arrive(daemon: Daemon) -> None:
-    for line in ("pause 60 --reason backup", "resume", "run-now /shop"):
+    for line in ("pause 60 --reason backup", "resume", "run-now /shop", "squeeze --release"):
         assert main(line.split()) == 0
     kinds = [type(event) for event in daemon.events]
-    assert kinds == [HoldAsked, ReleaseAsked, RunAsked]
+    assert kinds == [HoldAsked, ReleaseAsked, RunAsked, SqueezeReleased]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,23 @@ CALLS: list[tuple[str, str, Struct]] = [
     ("resume", "Resume", control.Resume()),
     ("run-now", "RunNow", control.RunNow()),
     ("run-now /shop", "RunNow", control.RunNow(path="/shop")),
+    (
+        "squeeze 300M",
+        "Squeeze",
+        control.Squeeze(target_bytes=300 << 20, deadline_seconds=30),
+    ),
+    (
+        "squeeze 60% --scope /shop --deadline 1m",
+        "Squeeze",
+        control.Squeeze(held_percent=60, scope="/shop", deadline_seconds=60),
+    ),
+    (
+        "squeeze 60% --hold 10m",
+        "Squeeze",
+        control.Squeeze(held_percent=60, deadline_seconds=30, then="hold", hold_seconds=600),
+    ),
+    ("squeeze --release", "ReleaseSqueeze", control.ReleaseSqueeze()),
+    ("squeeze cold --deadline 1.5", "Squeeze", control.Squeeze(cold=True, deadline_seconds=2)),
     ("log-level debug", "SetLogLevel", control.SetLogLevel(level="debug")),
     ("watch --status", "Watch", control.Watch(status=True)),
     ("status --ledger", "GetStatus", control.GetStatus(ledger=True)),
@@ -134,6 +151,9 @@ TOLD: list[tuple[str, str]] = [
         "status",
         "\n! a restart of the daemon would lose what was pushed last: /run/memreact/pushed ",
     ),
+    ("status", "\nkept reportable for cid 2: 500 MiB, for another 1 min 0 s\n"),
+    ("squeeze --release", "released\n"),
+    ("status", "\nsqueezed by cid 2: 300 MiB of /shop, 64 MiB evicted, another 3 s at most\n"),
     ("status --all", " /c00\n"),
     ("status", "\n! 2 decisions were not told: a follower read too slowly\n"),
     ("get", "memcg.swap = false"),
@@ -157,6 +177,108 @@ def test_each_answer_is_told_to_people(
 ) -> None:
     assert main(line.split()) == 0
     assert text in capsys.readouterr().out
+
+
+PROGRESS = control.SqueezeItem(
+    progress=control.SqueezeProgress(
+        stage="evict", evicted_bytes=64 << 20, reportable_grew_bytes=-(20 << 20), left_us=9_000_000
+    )
+)
+SQUEEZED = """\
+evict: 64 MiB evicted, 20 MiB less reportable, 9 s left
+look: 0 B evicted, 12 s left
+its time is over: 96 MiB evicted, 90 MiB more reportable, 80 MiB more reported, in 2 s
+  12 ms of it past the deadline
+  returned, as the host said: 70 MiB
+  the kernel had no time to report all of it: more will follow
+  free and not told: fragmented 30 MiB
+  in use, estimated: hot 300 MiB
+  cgroups by node: protected 2, frozen 1
+! where the memory is could not be read: gone
+"""
+
+
+def _squeeze_end(**figures: object) -> control.SqueezeItem:
+    known: dict[str, object] = {
+        "because": "target",
+        "tally": LedgerTally(evicted_file_bytes=90 << 20, evicted_anon_bytes=6 << 20),
+        "settled": True,
+        "took_us": 2_000_000,
+        "overrun_us": 0,
+        "free_held_bytes": {},
+        "used_estimates_bytes": {},
+        "left_alone": {},
+    }
+    return control.SqueezeItem(end=control.SqueezeEnd(**{**known, **figures}))  # type: ignore[arg-type]
+
+
+def test_a_squeeze_is_told_on_the_way_and_at_its_end(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = control.SqueezeProgress(stage="look", evicted_bytes=0, left_us=12_000_000)
+    end = _squeeze_end(
+        because="deadline",
+        reportable_grew_bytes=90 << 20,
+        reported_grew_bytes=80 << 20,
+        overrun_us=12_000,
+        returned_bytes=70 << 20,
+        settled=False,
+        free_held_bytes={"fragmented": 30 << 20},
+        used_estimates_bytes={"hot": 300 << 20},
+        left_alone={"frozen": 1, "protected": 2},
+        problem="gone",
+    )
+    double.answers = {"Squeeze": [PROGRESS, control.SqueezeItem(progress=early), end]}
+    assert main(["squeeze", "100M"]) == 0
+    assert capsys.readouterr().out == SQUEEZED
+
+
+def test_a_squeeze_that_reached_its_target_is_a_line(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double.answers = {"Squeeze": [_squeeze_end(detail="x")]}
+    assert main(["squeeze", "cold"]) == 0
+    assert capsys.readouterr().out == "reached (x): 96 MiB evicted, in 2 s\n"
+    double.answers = {"Squeeze": [_squeeze_end(held_until_us=5)]}
+    assert main(["squeeze", "60%", "--hold", "5m"]) == 0
+    assert "it is kept so from now on" in capsys.readouterr().out
+
+
+def test_for_programs_a_squeeze_is_its_end_alone(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double.answers = {"Squeeze": [PROGRESS, _squeeze_end()]}
+    assert main(["--json", "squeeze", "100M"]) == 0
+    assert json.loads(capsys.readouterr().out)["end"]["because"] == "target"
+
+
+def test_who_is_busy_with_a_squeeze_is_told(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    busy = control.Busy(by="cid 2", left_us=61_000_000)
+    double.answers = {"Squeeze": Failure("io.memreact.Busy", busy)}
+    assert main(["squeeze", "100M"]) == 1
+    told = "busy: a squeeze of cid 2 is under way, for another 1 min 1 s at most\n"
+    assert capsys.readouterr().err.endswith(told)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "squeeze",
+        "squeeze cold --hold 5",
+        "squeeze 5M --hold 2000h",
+        "squeeze 5M --release",
+        "squeeze 0",
+        "squeeze 101%",
+        "squeeze hot",
+        "squeeze 5X",
+        "squeeze 1M --deadline 2h",
+    ],
+)
+def test_what_is_no_squeeze_is_misuse(line: str, double: VarlinkDouble, here: str) -> None:
+    assert main(line.split()) == 2
+    assert double.calls == []
 
 
 LEDGER_TOLD = """\

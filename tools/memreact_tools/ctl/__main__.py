@@ -48,9 +48,14 @@ def _ask(asked: argparse.Namespace) -> int:
     from memreact_tools.ctl.ask import ask, one_of, tell, watch  # noqa: PLC0415  # needs no ttRPC
     from memreact_tools.ctl.verbs import VERBS  # noqa: PLC0415
 
-    verb = VERBS[f"rule {asked.rule_verb}" if asked.verb == "rule" else asked.verb]
+    name = f"rule {asked.rule_verb}" if asked.verb == "rule" else asked.verb
+    released = asked.verb == "squeeze" and asked.release
+    verb = VERBS["squeeze --release" if released else name]
     addresses = _addresses(asked)
-    timeout_s = _TIMEOUT_S if asked.timeout is None else parse_duration(asked.timeout)
+    if asked.timeout is None:
+        timeout_s = _TIMEOUT_S + verb.takes_s(asked)
+    else:
+        timeout_s = parse_duration(asked.timeout)
     if asked.verb == "watch":
         return watch(verb, asked, one_of(addresses), timeout_s=timeout_s)
     return tell(verb, asked, ask(verb, asked, addresses, timeout_s=timeout_s))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
@@ -69,9 +69,14 @@ def ask(
     """
     method, parameters = f"{INTERFACE}.{verb.method}", verb.parameters(asked)
 
+    aloud = len(addresses) == 1 and not asked.json
+
     def once(address: Address, method: str, deadline: Deadline) -> bytes:
         with connect(address, timeout_s=deadline.left() or timeout_s) as stream:
-            return bytes(call(stream, method, parameters))
+            if verb.progress is None:
+                return bytes(call(stream, method, parameters))
+            row = stream_of(stream, method, parameters, seconds=deadline.left())
+            return _last_of(row, verb.progress if aloud else None)
 
     def one(address: Address) -> tuple[bytes, str]:
         deadline = Deadline(timeout_s)
@@ -85,6 +90,16 @@ def ask(
         return raw, _in_words(verb, raw, asked)
 
     return Round(addresses, _troubled(one), parallel=asked.parallel)
+
+
+def _last_of(row: Iterator[Raw], aloud: Callable[[bytes], str] | None) -> bytes:
+    """Return the last of a row of answers, and tell of those before it."""
+    last = bytes(next(row))
+    for raw in row:
+        if aloud is not None:
+            print(aloud(last), flush=True)
+        last = bytes(raw)
+    return last
 
 
 def _troubled(one: Ask) -> Ask:

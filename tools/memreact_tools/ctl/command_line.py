@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TypeAlias
 
-from memreact_schemas.control import HOLD_SECONDS_MAX, SOCKET
+from memreact_schemas.control import HOLD_SECONDS_MAX, SOCKET, SQUEEZE_SECONDS_MAX
 from memreact_tools import __version__
 
 __all__ = ["ADDRESS", "parser"]
@@ -135,6 +135,27 @@ def _acting(verbs: _Verbs) -> None:
     )
     pause.add_argument("--reason", metavar="TEXT", help="shown in status and log")
     _verb(verbs, "resume", "end such a pause")
+    squeeze = _verb(verbs, "squeeze", "give memory back now, the coldest first")
+    squeeze.add_argument(
+        "target",
+        nargs="?",
+        metavar="TARGET",
+        help="bytes to report, as in 300M; the share of its memory that the host may hold, as in "
+        "60%%; or cold, for what is cold by the settings",
+    )
+    squeeze.add_argument("--scope", metavar="PATH", help="of one cgroup and those below it")
+    squeeze.add_argument(
+        "--deadline",
+        metavar="TIME",
+        default="30s",
+        help=f"when it ends at the latest, as in 10s; {SQUEEZE_SECONDS_MAX} s at most (30 s)",
+    )
+    squeeze.add_argument(
+        "--hold",
+        metavar="TIME",
+        help=f"keep it so for as long; {HOLD_SECONDS_MAX} s at most",
+    )
+    squeeze.add_argument("--release", action="store_true", help="keep nothing any more")
     run = _verb(verbs, "run-now", "begin a turn now, as if every period were due")
     run.add_argument("path", nargs="?", metavar="PATH", help="of one cgroup")
 

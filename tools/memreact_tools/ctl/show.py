@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 
 from memreact_schemas.config import DEFAULTS
 from memreact_schemas.control import (
+    Busy,
     ChangedKey,
     Doctor,
     NoSuchRule,
@@ -17,6 +18,8 @@ from memreact_schemas.control import (
     RuleExists,
     SettingsInForce,
     SettingsRefused,
+    SqueezeEnd,
+    SqueezeItem,
     tables_to_wire,
 )
 from memreact_schemas.status import (
@@ -26,6 +29,7 @@ from memreact_schemas.status import (
     DecisionRow,
     LedgerStatus,
     NextEviction,
+    SqueezeStatus,
     StallShare,
     Status,
 )
@@ -43,6 +47,8 @@ __all__ = [
     "settings_by_key",
     "settings_in_words",
     "span",
+    "squeeze_in_words",
+    "squeeze_progress_in_words",
     "status_in_words",
 ]
 
@@ -311,13 +317,7 @@ def _guest(status: Status) -> Iterator[str]:
     yield f"now: {status.doing}{at_work}"
     if status.idle_because:
         yield f"idle: {status.idle_because}"
-    if status.hold is not None:
-        left = span(status.hold.until_us - status.now_us)
-        why = f" ({status.hold.reason})" if status.hold.reason else ""
-        yield f"held by {status.hold.by} for another {left}{why}"
-    if status.pause is not None:
-        since = span(status.now_us - status.pause.since_us)
-        yield f"paused for {since}: {status.pause.because}{_figures(status.pause.figures)}"
+    yield from _out_of_the_usual(status)
     if status.next_turn_at_us is not None:
         yield f"next turn: in {span(status.next_turn_at_us - status.now_us)}"
     yield f"next eviction: {_next(status.next_eviction, status.now_us)}"
@@ -358,6 +358,28 @@ def _compaction(known: CompactionStatus, now_us: int) -> Iterator[str]:
     for zone, until_us in sorted(known.left_alone_until_us.items()):
         left = span(until_us - now_us)
         yield f"  zone {zone} is left alone for another {left}: it brought too little"
+
+
+def _out_of_the_usual(status: Status) -> Iterator[str]:
+    if status.hold is not None:
+        left = span(status.hold.until_us - status.now_us)
+        why = f" ({status.hold.reason})" if status.hold.reason else ""
+        yield f"held by {status.hold.by} for another {left}{why}"
+    if status.squeeze is not None:
+        yield _under_way(status.squeeze, status.now_us)
+    if status.keep is not None:
+        left, kept = span(status.keep.until_us - status.now_us), status.keep.reportable_bytes
+        yield f"kept reportable for {status.keep.by}: {amount(kept)}, for another {left}"
+    if status.pause is not None:
+        since = span(status.now_us - status.pause.since_us)
+        yield f"paused for {since}: {status.pause.because}{_figures(status.pause.figures)}"
+
+
+def _under_way(squeeze: SqueezeStatus, now_us: int) -> str:
+    of = "what is cold" if squeeze.target_bytes is None else amount(squeeze.target_bytes)
+    left, evicted = span(squeeze.deadline_us - now_us), amount(squeeze.evicted_bytes)
+    where = "" if squeeze.scope == "/" else f" of {squeeze.scope}"
+    return f"squeezed by {squeeze.by}: {of}{where}, {evicted} evicted, another {left} at most"
 
 
 def _ledger(ledger: LedgerStatus, now_us: int) -> Iterator[str]:
@@ -495,6 +517,73 @@ def item_in_words(raw: bytes) -> str:
     return _text([dropped.strip()])
 
 
+def squeeze_progress_in_words(raw: bytes) -> str:
+    """Say how far a squeeze is; what a later service shaped anew is told as it came."""
+    try:
+        progress = msgspec.json.decode(raw, type=SqueezeItem).progress
+    except msgspec.MsgspecError:
+        return plain(raw.decode(errors="replace"))
+    if progress is None:
+        return ""
+    grew = progress.reportable_grew_bytes
+    more = "" if grew is None else f", {_change_of(grew)} reportable"
+    left = span(progress.left_us)
+    return plain(f"{progress.stage}: {amount(progress.evicted_bytes)} evicted{more}, {left} left")
+
+
+def squeeze_in_words(raw: bytes) -> str:
+    """Say what a squeeze came to, and why it brought no more."""
+    end = msgspec.json.decode(raw, type=SqueezeItem).end
+    return _text(["no end was told"] if end is None else _squeezed(end))
+
+
+def _squeezed(end: SqueezeEnd) -> Iterator[str]:
+    detail = f" ({end.detail})" if end.detail else ""
+    evicted = end.tally.evicted_file_bytes + end.tally.evicted_anon_bytes
+    grew = [
+        f"{_change_of(size)} {what}"
+        for size, what in (
+            (end.reportable_grew_bytes, "reportable"),
+            (end.reported_grew_bytes, "reported"),
+        )
+        if size is not None
+    ]
+    figures = ", ".join([f"{amount(evicted)} evicted", *grew, f"in {span(end.took_us)}"])
+    yield f"{_SQUEEZE_ENDS.get(end.because, end.because)}{detail}: {figures}"
+    if end.held_until_us is not None:
+        yield "  it is kept so from now on: `squeeze --release` lets go"
+    if end.overrun_us:
+        yield f"  {span(end.overrun_us)} of it past the deadline"
+    if end.returned_bytes is not None:
+        yield f"  returned, as the host said: {amount(end.returned_bytes)}"
+    if not end.settled:
+        yield "  the kernel had no time to report all of it: more will follow"
+    for what, causes in (
+        ("free and not told", end.free_held_bytes),
+        ("in use, estimated", end.used_estimates_bytes),
+    ):
+        if causes:
+            yield f"  {what}: {_causes(causes)}"
+    if end.left_alone:
+        ordered = sorted(end.left_alone.items(), key=lambda each: (-each[1], each[0]))
+        yield "  cgroups by node: " + ", ".join(f"{code} {times}" for code, times in ordered)
+    if end.problem:
+        yield f"! where the memory is could not be read: {end.problem}"
+
+
+def _change_of(size: int) -> str:
+    return f"{amount(abs(size))} {'less' if size < 0 else 'more'}"
+
+
+_SQUEEZE_ENDS = {
+    "target": "reached",
+    "cold_gone": "all that was cold is gone",
+    "deadline": "its time is over",
+    "pressure": "the guest was hurt",
+    "nothing_left": "nothing more may go",
+}
+
+
 def refusal_in_words(name: str, raw: bytes) -> str:
     """Say why a service refused."""
     kind = name.rpartition(".")[2]
@@ -541,6 +630,11 @@ def _not_possible(raw: bytes) -> str:
     return f"not possible now: {why}"
 
 
+def _busy(raw: bytes) -> str:
+    said = msgspec.json.decode(raw, type=Busy)
+    return f"busy: a squeeze of {said.by} is under way, for another {span(said.left_us)} at most"
+
+
 def _denied(_raw: bytes) -> str:
     return "permission denied: root may change settings, the group memreact may read them"
 
@@ -551,5 +645,6 @@ _REFUSALS = {
     "RuleExists": _exists,
     "NoSuchRule": _no_rule,
     "NotPossible": _not_possible,
+    "Busy": _busy,
     "PermissionDenied": _denied,
 }

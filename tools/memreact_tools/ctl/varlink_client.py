@@ -61,19 +61,28 @@ def call(stream: socket.socket, method: str, parameters: Struct | None = None) -
 
 
 def stream_of(
-    stream: socket.socket, method: str, parameters: Struct | None = None
+    stream: socket.socket,
+    method: str,
+    parameters: Struct | None = None,
+    *,
+    seconds: float | None = None,
 ) -> Iterator[Raw]:
     """Call a method with `more` and yield the parameters of each answer, as they came.
 
-    Nothing limits the time: a stream may be silent for ever.
+    Args:
+        stream: Connected.
+        method: With its interface.
+        parameters: Of the call.
+        seconds: For all of it; None is for ever, since a stream may be silent for long.
 
     Raises:
         Refused: The service said no.
         BrokenConnection: An answer cannot be read, or the answers ended without the last one.
         OSError: The connection broke.
     """
+    deadline = Deadline(seconds)
     _send(stream, _Call(method, _said(parameters), more=True))
-    for reply in _replies(stream, Deadline(None)):
+    for reply in _replies(stream, deadline):
         yield _checked(reply)
         if not reply.continues:
             return

@@ -21,6 +21,7 @@ from memreact_tools.ctl.keys import (
     rule_from,
     unknown_key,
 )
+from memreact_tools.ctl.target import parse_target
 
 __all__ = ["VERBS", "Verb"]
 
@@ -55,6 +56,8 @@ class Verb(NamedTuple):
         row: The answer's first line says it all: one line for a guest is enough.
         pick: Returns what of the answer was asked for, for programs.
         instead: What is done where a guest refuses, by the error's full name.
+        progress: Tells to people what comes before the answer; None where nothing does.
+        takes_s: Seconds that the guest may take for it, beyond those of any call.
     """
 
     method: str
@@ -63,6 +66,8 @@ class Verb(NamedTuple):
     row: bool = True
     pick: Callable[[bytes, Namespace], bytes] = _as_it_came
     instead: Callable[[Namespace], Mapping[str, Instead]] = _nothing_instead
+    progress: Callable[[bytes], str] | None = None
+    takes_s: Callable[[Namespace], float] = lambda _asked: 0.0
 
 
 def _status(asked: Namespace) -> Struct:
@@ -153,6 +158,32 @@ def _show_pause(_raw: bytes, asked: Namespace) -> str:
     return f"paused; it ends by itself in {show.span(_seconds(asked) * 1_000_000)}"
 
 
+def _squeeze(asked: Namespace) -> Struct:
+    if asked.target is None:
+        raise Misused("say how much, such as 300M, 60% or cold, or --release")
+    target, seconds = parse_target(asked.target), _squeeze_seconds(asked)
+    hold: dict[str, object] = {}
+    if asked.hold is not None:
+        if "cold" in target:
+            raise Misused("what is held is a number of bytes or a share, not what is cold")
+        hold = {"then": "hold", "hold_seconds": ceil(parse_duration(asked.hold))}
+    return _made(control.Squeeze, scope=asked.scope, deadline_seconds=seconds, **target, **hold)
+
+
+def _release_squeeze(asked: Namespace) -> Struct:
+    if asked.target is not None or asked.hold is not None:
+        raise Misused("--release takes no target")
+    return control.ReleaseSqueeze()
+
+
+def _squeeze_seconds(asked: Namespace) -> int:
+    seconds = ceil(parse_duration(asked.deadline))
+    if seconds > control.SQUEEZE_SECONDS_MAX:
+        most = control.SQUEEZE_SECONDS_MAX
+        raise Misused(f"a squeeze is {most} seconds at most, not {seconds}")
+    return seconds
+
+
 def _run_now(asked: Namespace) -> Struct:
     return _made(control.RunNow, path=asked.path)
 
@@ -182,6 +213,14 @@ VERBS: Mapping[str, Verb] = {
     "unset": Verb("DropPushed", _unset, _show_change),
     "pause": Verb("Pause", _pause, _show_pause),
     "resume": Verb("Resume", _no_parameters, lambda _raw, _asked: "resumed"),
+    "squeeze": Verb(
+        "Squeeze",
+        _squeeze,
+        lambda raw, _asked: show.squeeze_in_words(raw),
+        progress=show.squeeze_progress_in_words,
+        takes_s=_squeeze_seconds,
+    ),
+    "squeeze --release": Verb("ReleaseSqueeze", _release_squeeze, lambda _raw, _asked: "released"),
     "run-now": Verb("RunNow", _run_now, lambda _raw, _asked: "begun"),
     "doctor": Verb(
         "GetDoctor", _no_parameters, lambda raw, _asked: show.doctor_in_words(raw), row=False
