@@ -54,8 +54,8 @@ def start(request: pytest.FixtureRequest, guest: FakeGuest) -> Iterator[Start]:
     """Start a daemon on one of the two loops."""
     started: list[Running] = []
 
-    def running(**how: str) -> Running:
-        started.append(Running(guest, SLOW, request.param, **how))
+    def running(first: str = "") -> Running:
+        started.append(Running(guest, SLOW, request.param, first=first))
         return started[-1]
 
     yield running

@@ -178,7 +178,7 @@ async def test_progress_is_told_on_the_way(squeezed: Squeezed) -> None:
         squeezed.sim.run_until_write("/shop")
         squeezed.sim.run_for(100_000)  # into its second batch
         await settled()
-        seen = []
+        seen: list[dict[str, Any]] = []
         while not seen or not seen[-1]["progress"]["evicted_bytes"]:
             answer = await client.message()
             assert answer is not None

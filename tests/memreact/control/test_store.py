@@ -498,13 +498,13 @@ def room(machine: Machine) -> Room:
     return Room(machine)
 
 
+LOUD = Config(log=Log(level="debug"))
 OCCASIONS: dict[str, Callable[[Machine], object]] = {
     "another change": lambda machine: machine.store.patch(LOUD, by="host"),
     "the same change again": lambda machine: machine.store.patch(SWAP, by="host"),
     "a reload of files that say the same": lambda machine: machine.store.reload(),
     "a turn or the stop": lambda machine: machine.store.save_again(),
 }
-LOUD = Config(log=Log(level="debug"))
 
 
 @pytest.mark.parametrize("occasion", OCCASIONS)

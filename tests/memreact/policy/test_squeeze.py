@@ -38,7 +38,7 @@ BY = "host"
 
 def guest_with(*, scatters: bool = False, small: int = 0, **can: object) -> SimulatedGuest:
     """A guest that tells how its free memory lies; what it evicts becomes free."""
-    guest = SimulatedGuest(phase=0.5, **{"compacts": True, **can})
+    guest = SimulatedGuest(None, phase=0.5, **{"compacts": True, **can})
     guest.zones = [Zone(small=small, blocks=100, headroom=1_000)]
     guest.frees_into, guest.scatters = guest.zones[0], scatters
     return guest
