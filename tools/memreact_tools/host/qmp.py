@@ -9,6 +9,8 @@ import socket
 import struct
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -23,6 +25,7 @@ __all__ = [
     "ask_qemu",
     "peer_pid",
     "shake_hands",
+    "told",
 ]
 
 _T = TypeVar("_T")
@@ -119,11 +122,21 @@ def ask_qemu(path: str, *, timeout_s: float) -> Qemu:
     Raises:
         QmpTrouble: Nobody answers there, or no QEMU does.
     """
+    with told(path), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        stream.settimeout(timeout_s)
+        stream.connect(path)
+        return _ask(Lines(stream, time.monotonic() + timeout_s), peer_pid(stream))
+
+
+@contextmanager
+def told(path: str) -> Iterator[None]:
+    """Say which socket it was that something went wrong with.
+
+    Raises:
+        QmpTrouble: Whatever went wrong.
+    """
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
-            stream.settimeout(timeout_s)
-            stream.connect(path)
-            return _ask(Lines(stream, time.monotonic() + timeout_s), peer_pid(stream))
+        yield
     except TimeoutError as error:
         raise QmpTrouble(f"{path}: no answer in time (another program may hold it)") from error
     except OSError as error:

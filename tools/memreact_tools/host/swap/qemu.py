@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from memreact_tools.host.qmp import Lines, QmpRefused, QmpTrouble, peer_pid, shake_hands
+from memreact_tools.host.qmp import Lines, QmpRefused, QmpTrouble, peer_pid, shake_hands, told
 from memreact_tools.host.swap.monitor import MARK, Disk
 from memreact_tools.host.swap.trouble import StillHeld, SwapTrouble
 
@@ -257,15 +257,10 @@ def _device(node: str, bus: str) -> dict[str, object]:
 def _told(path: str) -> Iterator[None]:
     """Say which socket it was that something went wrong with."""
     try:
-        yield
-    except TimeoutError as error:
-        raise SwapTrouble(f"{path}: no answer in time (another program may hold it)") from error
-    except OSError as error:
-        raise SwapTrouble(f"{path}: {error.strerror or error}") from error
-    except msgspec.MsgspecError as error:
-        raise SwapTrouble(f"{path}: the answer is not QEMU's: {error}") from error
+        with told(path):
+            yield
     except QmpTrouble as trouble:
-        raise SwapTrouble(f"{path}: {trouble}") from trouble
+        raise SwapTrouble(str(trouble)) from trouble
 
 
 @contextlib.contextmanager
