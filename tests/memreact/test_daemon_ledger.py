@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,37 +13,19 @@ from kernelio.meminfo import page_size
 from memreact.sources.pressure import now_us
 from memreact.telemetry.ledger import Ledger, accounted
 from tests.fake_guest import FakeGuest
-from tests.goldens import golden_text
-from tests.memreact.full_guest import full_guest
+from tests.memreact.full_guest import reporting_guest
 from tests.memreact.telemetry.test_ledger import MIB, SECOND, account, evicted
 from tests.memreact.test_daemon import LOOPS, Alive, Running
 from tests.memreact.test_daemon_control import SLOW, Caller
 
 PAGE = page_size()
-HEAD, INSIDE, TAKEN = 1 << 10 | 1 << 3, 1 << 10, 0
 
 
 @pytest.fixture
 def guest() -> Iterator[FakeGuest]:
     """A guest below a short path, of 64 page frames: 16 are free and reported, 3 lie alone."""
     root = tempfile.mkdtemp(prefix="m", dir="/tmp")
-    guest = full_guest(FakeGuest(root))
-    flags = [TAKEN] * 16 + [HEAD] + [INSIDE] * 15 + [TAKEN] * 32
-    raw = b"".join(word.to_bytes(8, sys.byteorder) for word in flags)
-    guest.shows("/proc/kpageflags", raw)
-    guest.shows("/proc/buddyinfo", "Node 0, zone   Normal      3      0      0      0      1 \n")
-    guest.shows(
-        "/proc/zoneinfo",
-        "Node 0, zone   Normal\n  pages free     1000\n        min      0\n"
-        "        low      9\n        high     0\n        spanned  64\n"
-        "        managed  64\n  start_pfn:           0\n",
-    )
-    guest.shows("/proc/vmstat", golden_text("6.12/proc/vmstat"))
-    guest.shows("/sys/module/page_reporting/parameters/page_reporting_order", "2\n")
-    guest.shows("/sys/bus/virtio/devices/virtio3/device", "0x0005\n")
-    guest.shows("/sys/bus/virtio/devices/virtio3/features", "000001" + "0" * 58 + "\n")
-    os.symlink("../x/virtio_balloon", guest.path("/sys/bus/virtio/devices/virtio3/driver"))
-    yield guest
+    yield reporting_guest(FakeGuest(root), alone=3)
     shutil.rmtree(root)
 
 

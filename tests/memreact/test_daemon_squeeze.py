@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,13 +15,11 @@ from kernelio.meminfo import page_size
 from memreact.actions import Decision, Evict
 from memreact.events import SqueezeAsked, SqueezeCancelled
 from tests.fake_guest import FakeGuest
-from tests.goldens import golden_text
-from tests.memreact.full_guest import LRU_GEN, full_guest
+from tests.memreact.full_guest import LRU_GEN, reporting_guest
 from tests.memreact.test_daemon import LOOPS, WRITES_BLOCK, Running
 from tests.memreact.test_daemon_control import SLOW, Caller
 
 PAGE = page_size()
-HEAD, INSIDE, TAKEN = 1 << 10 | 1 << 3, 1 << 10, 0
 Start = Callable[..., Running]
 
 
@@ -30,22 +27,7 @@ Start = Callable[..., Running]
 def guest() -> Iterator[FakeGuest]:
     """A guest below a short path, that tells its host of all that is free: 16 page frames."""
     root = tempfile.mkdtemp(prefix="m", dir="/tmp")
-    guest = full_guest(FakeGuest(root))
-    flags = [TAKEN] * 16 + [HEAD] + [INSIDE] * 15 + [TAKEN] * 32
-    guest.shows("/proc/kpageflags", b"".join(word.to_bytes(8, sys.byteorder) for word in flags))
-    guest.shows("/proc/buddyinfo", "Node 0, zone   Normal      0      0      0      0      1 \n")
-    guest.shows(
-        "/proc/zoneinfo",
-        "Node 0, zone   Normal\n  pages free     1000\n        min      0\n"
-        "        low      9\n        high     0\n        spanned  64\n"
-        "        managed  64\n  start_pfn:           0\n",
-    )
-    guest.shows("/proc/vmstat", golden_text("6.12/proc/vmstat"))
-    guest.shows("/sys/module/page_reporting/parameters/page_reporting_order", "2\n")
-    guest.shows("/sys/bus/virtio/devices/virtio3/device", "0x0005\n")
-    guest.shows("/sys/bus/virtio/devices/virtio3/features", "000001" + "0" * 58 + "\n")
-    os.symlink("../x/virtio_balloon", guest.path("/sys/bus/virtio/devices/virtio3/driver"))
-    yield guest
+    yield reporting_guest(FakeGuest(root))
     shutil.rmtree(root)
 
 
