@@ -166,9 +166,10 @@ class Running:
         return self.process.returncode, told
 
     def entries(self) -> list[Entry]:
-        """What it traced."""
+        """What it traced; a line that it is still writing comes with the next look."""
         with open(self.trace, "rb") as file:
-            return [msgspec.json.decode(line, type=Entry) for line in file]
+            whole = [line for line in file if line.endswith(b"\n")]
+        return [msgspec.json.decode(line, type=Entry) for line in whole]
 
     def does(self, kind: type[Action]) -> None:
         """Wait until it is ready, and then until it begins to do this."""
