@@ -52,6 +52,7 @@ from memreact.sources.pressure import now_us, read_sample
 from memreact.sources.tree import CgroupTree
 from memreact.sources.triggers import Triggers
 from memreact.sources.waiter import Waiter
+from memreact.swaps import SWAPS, Swaps
 from memreact.systemd import Notifier, is_journal, puts_back_for_us, watchdog_us
 from memreact.telemetry.decisions import DecisionLog, row_of
 from memreact.telemetry.hub import Hub
@@ -117,8 +118,23 @@ class Daemon:
         self._books = Bookkeeper(
             self._loop, lambda: take_stock(layout, self._reactor), now_us, self._accounted
         )
+        self._swaps = Swaps(
+            layout,
+            self._own_path,
+            journal,
+            rules=lambda: self._reactor.rules,
+            wait_secs=self._device_wait_secs,
+            clock=now_us,
+            changed=self._swap_changed,
+        )
         self._shown = Shown(
-            self._reactor, store, self._decisions, self._hub, layout, books=self._books
+            self._reactor,
+            store,
+            self._decisions,
+            self._hub,
+            layout,
+            books=self._books,
+            swapper=self._swaps.swapper,
         )
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
@@ -129,7 +145,7 @@ class Daemon:
         self._open_sources()
         self._begin()
         self._desk = self._desk_of(files)
-        self._shown.troubles = lambda: self._desk.problems
+        self._shown.troubles = lambda: (*self._desk.problems, *self._swaps.problems)
         store.saving_changed = self._say_whether_saved
 
     def _open_sources(self) -> None:
@@ -228,6 +244,7 @@ class Daemon:
         )
         for thread in (self._worker, self._waiter, self._triggers):
             thread.start()
+        self._swaps.watch(self._waiting)
         self._watch(guest)
         self._feed_watchdog()
 
@@ -249,7 +266,7 @@ class Daemon:
                 self._journal.say("warning", "not_watched", what=name, error=error)
 
     def _devices(self) -> DeviceWatch:
-        return DeviceWatch(open_monitor(self._layout))
+        return DeviceWatch(open_monitor(self._layout), self._swaps.disk_changed)
 
     def _read(self, source: Source) -> None:
         try:
@@ -271,6 +288,13 @@ class Daemon:
         if event == _RESTORED:  # the clones of a snapshot would all take their turns together
             self._phase = self._run_dir.phase(draw_again=True)
         self._reactor.handle(event)
+
+    def _swap_changed(self) -> None:
+        """What this guest can do may be something else: anonymous memory has a place, or none."""
+        self._reactor.handle(self._read_capabilities())
+
+    def _device_wait_secs(self) -> int:
+        return self._settings.config.swap.device_wait_secs or 0
 
     def _say_holes(self) -> None:
         """Tell of memcgs that are not followed, again whenever they are twice as many."""
@@ -299,6 +323,8 @@ class Daemon:
         self._hands.stops_handled = max(
             self._hands.stops_handled, *(stops for _, stops in fired), 0
         )
+        if any(each.name == SWAPS for each, _ in fired):
+            self._swaps.table_changed()
         for name in dict.fromkeys(each.name for each, _ in fired if not each.gone):
             self._reactor.handle(self._stall(name))
         for mail in mails:
@@ -419,6 +445,7 @@ class Daemon:
         self._shown.squeezes.close()
         self._disturbances.close()
         self._desk.close()
+        self._swaps.close()
         self._books.close()
         if self._feeding is not None:
             self._feeding.cancel()

@@ -14,6 +14,7 @@ from memreact.bookkeeper import Bookkeeper
 from memreact.control.service import Guest
 from memreact.control.squeezing import Squeezer
 from memreact.control.store import SettingsStore
+from memreact.control.swapping import Swapper
 from memreact.events import Instant
 from memreact.policy.asked import why_not_run
 from memreact.policy.squeeze import why_not_squeeze
@@ -42,6 +43,7 @@ class Shown:
         hub: Who follows.
         layout: Where the kernel shows its files.
         books: Where the memory is.
+        swapper: Takes disks into use as swap.
     """
 
     def __init__(  # noqa: PLR0913  # it looks at many
@@ -53,6 +55,7 @@ class Shown:
         layout: Layout,
         *,
         books: Bookkeeper,
+        swapper: Swapper | None = None,
     ) -> None:
         self._reactor = reactor
         self._store = store
@@ -60,6 +63,7 @@ class Shown:
         self._hub = hub
         self._layout = layout
         self._books = books
+        self._swapper = swapper
         self._started_at = now_us()
         self.squeezes = SqueezeFeed()
         self.troubles: Callable[[], tuple[str, ...]] = tuple
@@ -77,6 +81,7 @@ class Shown:
             take_stock=self._books.take_stock,
             host_holds=self._books.host_holds,
             squeezer=self._squeezer(),
+            swapper=self._swapper,
         )
 
     def _squeezer(self) -> Squeezer:

@@ -23,7 +23,7 @@ from memreact.control.store import (
     SettingsStore,
 )
 from memreact.control.swapping import Swapper, answered
-from memreact.control.varlink import Answer, Encoded, VarlinkError, invalid_parameter
+from memreact.control.varlink import Answer, Encoded, Lasting, VarlinkError, invalid_parameter
 from memreact.events import (
     Event,
     HoldAsked,
@@ -42,9 +42,7 @@ from memreact_schemas.swap import (
     AddSwap,
     ListSwap,
     RemoveSwap,
-    SwapAdded,
     SwapAreas,
-    SwapRemoved,
 )
 
 __all__ = ["Guest", "MemreactService"]
@@ -324,15 +322,15 @@ class MemreactService:
         del call, peer
         return await self._swapper().areas()
 
-    def _add_swap(self, call: AddSwap, peer: Peer) -> Coroutine[Any, Any, SwapAdded]:
+    def _add_swap(self, call: AddSwap, peer: Peer) -> Lasting:
         if call.serial is call.pci_path is call.uuid is None:
             raise VarlinkError(varlink.InvalidParameter("serial"))
-        return answered(self._swapper().add(call), call, peer, self._audit)
+        return Lasting(answered(self._swapper().add, call, peer, self._audit))
 
-    def _remove_swap(self, call: RemoveSwap, peer: Peer) -> Coroutine[Any, Any, SwapRemoved]:
+    def _remove_swap(self, call: RemoveSwap, peer: Peer) -> Lasting:
         if call.serial is call.pci_path is call.uuid is call.path is None:
             raise VarlinkError(varlink.InvalidParameter("serial"))
-        return answered(self._swapper().remove(call), call, peer, self._audit)
+        return Lasting(answered(self._swapper().remove, call, peer, self._audit))
 
     def _swapper(self) -> Swapper:
         if self._guest.swapper is None:
