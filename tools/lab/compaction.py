@@ -25,6 +25,10 @@ _JOB_S = 240.0
 _MIXED_S = 110.0
 _ZRAM_MIB = 512
 _ORDER = "/sys/module/page_reporting/parameters/page_reporting_order"
+_JOURNAL = (
+    "journalctl --no-pager -u memreact.service -o short-monotonic --no-hostname | "
+    "grep -E 'action=(compact|compacted|turn|pause|resume) '"
+)
 _SETTINGS = """\
 [memcg]
 period_secs = 10
@@ -132,6 +136,7 @@ def _measured(name: str, package: Path) -> Figures:
         figures.worked_us = ended.worked_us
         if row.rule is not None:
             _add_what_it_says(figures, service)
+            print(guest.run(_JOURNAL).stdout, flush=True)
     return figures
 
 
