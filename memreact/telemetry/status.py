@@ -41,7 +41,7 @@ from memreact_schemas.status import (
     Status,
 )
 
-__all__ = ["Surroundings", "cgroups_of", "status_line", "status_of"]
+__all__ = ["Surroundings", "cgroups_of", "doing_of", "status_line", "status_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def status_of(
         revision=rules.revision,
         now_us=now,
         started_at_us=around.started_at,
-        doing=_doing(state),
+        doing=doing_of(state),
         at_work=as_text(eviction.candidate.path) if eviction else None,
         idle_because=state.guest.idle_because if state.guest else None,
         pause=_pause(state),
@@ -161,7 +161,8 @@ def status_of(
     )
 
 
-def _doing(state: State) -> Doing:
+def doing_of(state: State) -> Doing:
+    """Say what the worker is at."""
     guest, turn = state.guest, state.turn
     if state.stopping:
         return "stopping"

@@ -51,8 +51,11 @@ OTHER: dict[str, object] = {
     "control.vsock": False,
     "control.varlink_port": 2050,
     "control.ttrpc_port": 1024,
+    "control.metrics_port": 2052,
     "control.allow_guest": True,
     "control.group": "adm",
+    "control.metrics_tcp_port": 9752,
+    "control.metrics_cgroups": 20,
     "log.level": "debug",
     "log.decisions": 64,
 }
