@@ -26,6 +26,7 @@ from memreact.settings import DEFAULT_ORIGIN, Layer, Settings, SettingsError, lo
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.ledger import Ledger
+from memreact.telemetry.recorder import About, Recorder
 from memreact.telemetry.squeezes import SqueezeFeed
 from memreact_schemas import control, doctor
 from memreact_schemas.config import DEFAULTS, U64_MAX, Config, Control, Memcg
@@ -80,6 +81,8 @@ class Daemon:
         self.hub = Hub()
         self.store = SettingsStore(self._files, self.applied.append, PushedFile(f"{folder}/pushed"))
         self.audit = Audit(Journal(write=self.lines.append), lambda: Instant(0))
+        about = About("1", "6.12", None, lambda: 0)
+        self.recorder = Recorder(about, self.store.settings, Instant(0))
         guest = Guest(
             status=self.status,
             cgroups=self.cgroups,
@@ -90,6 +93,7 @@ class Daemon:
             take_stock=self._take_stock,
             host_holds=self.host_holds.append,
             squeezer=self._squeezer(),
+            recorder=self.recorder,
         )
         self.service = MemreactService(self.store, guest, self.hub, self.audit)
 
