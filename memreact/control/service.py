@@ -22,6 +22,7 @@ from memreact.control.store import (
     RuleExists,
     SettingsStore,
 )
+from memreact.control.swapping import Swapper, answered
 from memreact.control.varlink import Answer, Encoded, VarlinkError, invalid_parameter
 from memreact.events import (
     Event,
@@ -37,6 +38,14 @@ from memreact_schemas import control, doctor, varlink
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
 from memreact_schemas.status import CgroupStatus, DecisionRow, Status
+from memreact_schemas.swap import (
+    AddSwap,
+    ListSwap,
+    RemoveSwap,
+    SwapAdded,
+    SwapAreas,
+    SwapRemoved,
+)
 
 __all__ = ["Guest", "MemreactService"]
 
@@ -65,6 +74,7 @@ class Guest(NamedTuple):
         take_stock: Reads where the memory is, for the ledger in a status.
         host_holds: Takes in what the host said that it holds.
         squeezer: Squeezes; None where nobody does.
+        swapper: Takes disks into use as swap; None where nobody does.
     """
 
     status: Callable[[tuple[CgroupStatus, ...]], Status]
@@ -76,6 +86,7 @@ class Guest(NamedTuple):
     take_stock: Callable[[], Awaitable[None]] = _no_ledger
     host_holds: Callable[[int], None] = _no_ledger
     squeezer: Squeezer | None = None
+    swapper: Swapper | None = None
 
 
 class _Told(NamedTuple):
@@ -129,6 +140,9 @@ class MemreactService:
             "ReleaseSqueeze": self._release_squeeze,
             "HostHolds": self._host_holds,
             "SetLogLevel": self._set_log_level,
+            "ListSwap": self._list_swap,
+            "AddSwap": self._add_swap,
+            "RemoveSwap": self._remove_swap,
             "Watch": self._watch,
         }
 
@@ -319,6 +333,25 @@ class MemreactService:
         del peer  # no line in the journal: a host may say it every few seconds
         self._guest.host_holds(call.held_bytes)
         return control.Nothing()
+
+    async def _list_swap(self, call: ListSwap, peer: Peer) -> SwapAreas:
+        del call, peer
+        return await self._swapper().areas()
+
+    def _add_swap(self, call: AddSwap, peer: Peer) -> Coroutine[Any, Any, SwapAdded]:
+        if call.serial is call.pci_path is call.uuid is None:
+            raise VarlinkError(varlink.InvalidParameter("serial"))
+        return answered(self._swapper().add(call), call, peer, self._audit)
+
+    def _remove_swap(self, call: RemoveSwap, peer: Peer) -> Coroutine[Any, Any, SwapRemoved]:
+        if call.serial is call.pci_path is call.uuid is call.path is None:
+            raise VarlinkError(varlink.InvalidParameter("serial"))
+        return answered(self._swapper().remove(call), call, peer, self._audit)
+
+    def _swapper(self) -> Swapper:
+        if self._guest.swapper is None:
+            raise _not_possible("no disk is taken into use as swap here")
+        return self._guest.swapper
 
     def _watch(self, call: control.Watch, peer: Peer) -> _Watching:
         decisions, status = call.decisions is not False, bool(call.status)

@@ -230,7 +230,13 @@ class Reclaim(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Swap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[swap]`: has no keys yet."""
+    """`[swap]`: disks that are taken into use as swap.
+
+    Args:
+        device_wait_secs: How long a disk is waited for that is to become swap; 0 not at all.
+    """
+
+    device_wait_secs: Annotated[int, Meta(ge=0, le=60)] | None = None
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -311,7 +317,7 @@ def overlay(lower: Config, upper: Config) -> Config:
         compact_policy=_over(lower.compact_policy, upper.compact_policy),
         pressure=_over(lower.pressure, upper.pressure),
         reclaim=_over(lower.reclaim, upper.reclaim),
-        swap=upper.swap,
+        swap=_over(lower.swap, upper.swap),
         control=_over(lower.control, upper.control),
         log=_over(lower.log, upper.log),
     )
@@ -363,6 +369,7 @@ DEFAULTS = Config(
     compact_policy=CompactPolicy(rule="gain"),
     pressure=Pressure(system_psi_percent_limit=10.0, window_ms=1000, resume="period"),
     reclaim=Reclaim(without_mglru="off", percent_per_period=2.0, beside_others=False),
+    swap=Swap(device_wait_secs=3),
     control=Control(
         vsock=True, varlink_port=1050, ttrpc_port=1051, allow_guest=False, group="memreact"
     ),
