@@ -95,6 +95,19 @@ class Guest(NamedTuple):
     swapper: Swapper | None = None
 
 
+class _Told(NamedTuple):
+    """What an answer of GetSettings was made of."""
+
+    settings: Settings
+    problem: SettingsError | None
+    unsaved: str | None
+
+    def is_of(self, other: _Told) -> bool:
+        """Whether it was made of the very same: settings are too many to compare."""
+        same = self.settings is other.settings and self.problem is other.problem
+        return same and self.unsaved == other.unsaved
+
+
 class MemreactService:
     """Answers the calls of io.memreact; who may make them was looked at before.
 
@@ -113,7 +126,7 @@ class MemreactService:
         self._guest = guest
         self._hub = hub
         self._audit = audit
-        self._settings_told: tuple[Settings, SettingsError | None, Encoded] | None = None
+        self._settings_told: tuple[_Told, Encoded] | None = None
         self._telling = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._squeezing: Squeezing | None = None
@@ -157,12 +170,13 @@ class MemreactService:
     def _get_settings(self, call: control.GetSettings, peer: Peer) -> Encoded:
         """Tell of the settings in the same bytes until they change: they may be very many."""
         del call, peer
-        settings, problem = self._store.settings, self._store.problem
+        store = self._store
+        of = _Told(store.settings, store.problem, store.unsaved)
         told = self._settings_told
-        if told is None or told[0] is not settings or told[1] is not problem:
+        if told is None or not told[0].is_of(of):
             self._settings_told = None  # not two of them at a time
-            told = self._settings_told = (settings, problem, _in_force(settings, problem))
-        return told[2]
+            told = self._settings_told = (of, _in_force(of))
+        return told[1]
 
     def _patch_settings(self, call: control.PatchSettings, peer: Peer) -> control.Changed:
         patch = _config_of(call.patch, peer)
@@ -412,13 +426,15 @@ class _Watching:
             self._following = None
 
 
-def _in_force(settings: Settings, problem: SettingsError | None) -> Encoded:
+def _in_force(of: _Told) -> Encoded:
+    settings, problem, unsaved = of
     return Encoded(
         control.SettingsInForce(
             settings=tables_to_wire(settings.config),
             revision=settings.revision,
             origins=dict(settings.origins),
             problem=None if problem is None else _problem(control.Problem, problem),
+            unsaved=unsaved,
             warnings=settings.warnings,
         )
     )

@@ -145,6 +145,7 @@ class SettingsInForce(_Answer, frozen=True, kw_only=True):
         revision: Grows by one with each change.
         origins: Where each value comes from, by `memcg.swap` or `memcg.cgroup[/a].swap`.
         problem: Why a file that changed was not taken.
+        unsaved: Why a restart of the daemon would lose what was pushed last.
         warnings: What was not taken, or has no effect.
     """
 
@@ -152,6 +153,7 @@ class SettingsInForce(_Answer, frozen=True, kw_only=True):
     revision: int
     origins: dict[str, str]
     problem: Problem | None = None
+    unsaved: str | None = None
     warnings: tuple[str, ...]
 
 

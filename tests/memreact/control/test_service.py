@@ -95,7 +95,8 @@ class Daemon:
         self.examining = threading.Event()
         self.examining.set()
         self.hub = Hub()
-        self.store = SettingsStore(self._files, self.applied.append, PushedFile(f"{folder}/pushed"))
+        self.pushed = PushedFile(f"{folder}/pushed")
+        self.store = SettingsStore(self._files, self.applied.append, self.pushed)
         self.audit = Audit(Journal(write=self.lines.append), lambda: Instant(0))
         about = About("1", "6.12", None, lambda: 0)
         self.recorder = Recorder(about, self.store.settings, Instant(0))
@@ -218,6 +219,20 @@ async def test_a_file_that_is_not_taken_is_told(daemon: Daemon) -> None:
         problem = (await client.ask(f"{IO}.GetSettings"))["problem"]
     assert (problem["origin"], problem["key"], problem["line"]) == (FILE, "memcg.swap", 2)
     assert (problem["found"], problem["expected"]) == ("3", "true or false")
+
+
+@pytest.mark.asyncio
+async def test_what_a_restart_would_lose_is_told_with_what_is_in_force(daemon: Daemon) -> None:
+    aside = f"{daemon.pushed.path}.new"
+    os.mkdir(aside)
+    async with daemon.serve(READER) as client:
+        assert (await client.ask(f"{IO}.GetSettings"))["unsaved"] is None
+        daemon.store.patch(Config(memcg=Memcg(swap=True)), by="host")
+        unsaved = (await client.ask(f"{IO}.GetSettings"))["unsaved"]
+        assert unsaved == f"{daemon.pushed.path} is not written: Is a directory"
+        os.rmdir(aside)
+        daemon.store.save_again()
+        assert (await client.ask(f"{IO}.GetSettings"))["unsaved"] is None
 
 
 @pytest.mark.asyncio

@@ -79,6 +79,7 @@ SETTINGS = SettingsInForce(
     settings=tables_to_wire(DEFAULTS),
     revision=4,
     origins={"memcg.swap": "pushed by root", "memcg.cgroup[/init.scope].disabled": "default"},
+    unsaved="/run/memreact/pushed is not written: No space left on device",
     warnings=("memcg.swap has no effect: there is no swap",),
 )
 AREA = SwapArea(

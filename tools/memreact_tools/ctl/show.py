@@ -163,8 +163,14 @@ def _in_columns(rows: Iterable[tuple[str, str]]) -> list[str]:
 def _trouble_of(answer: SettingsInForce) -> Iterator[str]:
     if answer.problem is not None:
         yield f"! a change was not taken: {_problem(answer.problem)}"
+    yield from _unsaved(answer.unsaved)
     for warning in answer.warnings:
         yield f"! {warning}"
+
+
+def _unsaved(because: str | None) -> Iterator[str]:
+    if because:
+        yield f"! a restart of the daemon would lose what was pushed last: {because}"
 
 
 def _problem(problem: Struct) -> str:
@@ -315,8 +321,7 @@ def _guest(status: Status) -> Iterator[str]:
 def _trouble(status: Status) -> Iterator[str]:
     if status.problem:
         yield f"! a change was not taken: {status.problem}"
-    if status.unsaved:
-        yield f"! a restart of the daemon would lose what was pushed last: {status.unsaved}"
+    yield from _unsaved(status.unsaved)
     if status.dropped:
         yield f"! {status.dropped} decisions were not told: a follower read too slowly"
     for warning in status.warnings:
