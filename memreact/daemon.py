@@ -36,12 +36,14 @@ from memreact.events import (
     Stopping,
     Surveyed,
 )
+from memreact.garbage import collect_if_due, keep_passes_short
 from memreact.gate import Gate
 from memreact.ground import break_ground, capabilities_read, decides, switch_on, would_switch_on
 from memreact.hands import Hands
 from memreact.mailbox import Mailbox
 from memreact.policy.state import Step
 from memreact.reactor import Reactor
+from memreact.recording import Recording
 from memreact.run_dir import RUN_DIR, RunDir
 from memreact.settings import Settings, files_watched, read_layers
 from memreact.shown import Shown, take_stock
@@ -104,7 +106,9 @@ class Daemon:
         self._run_dir = run_dir
         self._journal = journal
         self._notifier = notifier
-        self._trace = trace
+        self._recording = Recording(
+            layout, run_dir, settings, clock=now_us, journal=journal, trace=trace
+        )
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
         self.failed = False
@@ -127,6 +131,7 @@ class Daemon:
             layout,
             books=self._books,
             measures=self._measures,
+            recorder=self._recording.recorder,
         )
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
@@ -176,8 +181,13 @@ class Daemon:
         """Ask for the end; `until_stopped` returns soon after."""
         self._stopped.set()
 
-    def fail(self) -> None:
-        """Ask for the end after a bug: a fresh start is better than to limp on."""
+    def fail(self, error: BaseException | None = None) -> None:
+        """Ask for the end after a bug: a fresh start is better than to limp on.
+
+        What was recorded before the first one is left for whoever looks for it.
+        """
+        if error is not None and not self.failed:
+            self._recording.failed(error, self._reactor.at_hand)
         self.failed = True
         self.stop()
 
@@ -210,6 +220,7 @@ class Daemon:
             self._measures.asked_to_stop(now_us())
             self._hands.break_off()
         self._journal.level = fresh.rules.log_level
+        self._recording.settle(fresh.config.log)
         self._decisions.keep(fresh.rules.decisions_kept)
         self._reactor.rules = fresh.rules
         if fresh.config.control != before.config.control:
@@ -345,8 +356,7 @@ class Daemon:
         took = self._books.ledger.since_start.minus(before)
         self._measures.observe(event, made.state, made.decisions, took.file_bytes + took.anon_bytes)
         self._shown.squeezes.observe(made)
-        if self._trace is not None:
-            self._trace.add(now, event, made)
+        self._recording.observe(event, made, now, self._settings, self._shown.status)
         for decision in made.decisions:
             self._decisions.add(now, decision)
             self._journal.tell(decision)
@@ -359,6 +369,8 @@ class Daemon:
             self._store.save_again()
         if told or isinstance(event, CapabilitiesRead | Surveyed):
             self._tell_status()
+        if self._busy_since is None:
+            collect_if_due()
 
     def _tell_status(self) -> None:
         self._notifier.status(self._shown.line())
@@ -451,8 +463,7 @@ class Daemon:
         self._waiter.close()
         self._waiting.close()
         self._mailbox.close()
-        if self._trace is not None:
-            self._trace.close()
+        self._recording.close()
 
 
 def run(
@@ -498,7 +509,12 @@ def run(
         _heed_signals(daemon)
         _end_at_bugs(asyncio.get_running_loop(), daemon)
         _lock_memory(journal)
-        await daemon.until_stopped()
+        keep_passes_short()
+        try:
+            await daemon.until_stopped()
+        except Exception as error:
+            daemon.fail(error)
+            raise
         return daemon.failed
 
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
@@ -535,12 +551,13 @@ def _end_at_bugs(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
 
     def on_loop(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         loop.default_exception_handler(context)
-        daemon.fail()
+        error = context.get("exception")
+        daemon.fail(error if isinstance(error, BaseException) else None)
 
     def on_thread(args: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(args)
         with suppress(RuntimeError):  # the loop is closed already
-            loop.call_soon_threadsafe(daemon.fail)
+            loop.call_soon_threadsafe(daemon.fail, args.exc_value)
 
     loop.set_exception_handler(on_loop)
     threading.excepthook = on_thread

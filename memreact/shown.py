@@ -26,6 +26,7 @@ from memreact.telemetry.decisions import DecisionLog
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.measures import Measures
 from memreact.telemetry.possible import all_cold_bytes
+from memreact.telemetry.recorder import Recorder
 from memreact.telemetry.squeezes import SqueezeFeed
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
@@ -48,6 +49,7 @@ class Shown:
         layout: Where the kernel shows its files.
         books: Where the memory is.
         measures: What was counted for metrics.
+        recorder: Who records.
     """
 
     def __init__(  # noqa: PLR0913  # it looks at many
@@ -60,6 +62,7 @@ class Shown:
         *,
         books: Bookkeeper,
         measures: Measures,
+        recorder: Recorder,
     ) -> None:
         self._reactor = reactor
         self._store = store
@@ -69,6 +72,7 @@ class Shown:
         self._books = books
         self._measures = measures
         self._exporter: Exporter | None = None
+        self._recorder = recorder
         self._started_at = now_us()
         self.squeezes = SqueezeFeed()
         self.troubles: Callable[[], tuple[str, ...]] = tuple
@@ -86,6 +90,7 @@ class Shown:
             take_stock=self._books.take_stock,
             host_holds=self._books.host_holds,
             squeezer=self._squeezer(),
+            recorder=self._recorder,
         )
 
     def _squeezer(self) -> Squeezer:

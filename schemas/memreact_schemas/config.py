@@ -232,7 +232,13 @@ class Reclaim(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Swap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[swap]`: has no keys yet."""
+    """`[swap]`: disks that are taken into use as swap.
+
+    Args:
+        device_wait_secs: How long a disk is waited for that is to become swap; 0 not at all.
+    """
+
+    device_wait_secs: Annotated[int, Meta(ge=0, le=60)] | None = None
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -272,10 +278,16 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Args:
         level: The least important that reaches the journal.
         decisions: Decisions that are kept in memory, the oldest leaving first.
+        flight_kib: KiB of memory that the flight recorder may take; 0 records nothing.
+        flight_minutes: How far back it reaches at the most.
+        flight_files: Files that it leaves in /run/memreact, of bugs and of breached limits each.
     """
 
     level: LogLevel | None = None
     decisions: Annotated[int, Meta(ge=16, le=1_000_000)] | None = None
+    flight_kib: Annotated[int, Meta(ge=0, le=65_536)] | None = None
+    flight_minutes: Annotated[int, Meta(ge=1, le=1440)] | None = None
+    flight_files: Annotated[int, Meta(ge=0, le=16)] | None = None
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -320,7 +332,7 @@ def overlay(lower: Config, upper: Config) -> Config:
         compact_policy=_over(lower.compact_policy, upper.compact_policy),
         pressure=_over(lower.pressure, upper.pressure),
         reclaim=_over(lower.reclaim, upper.reclaim),
-        swap=upper.swap,
+        swap=_over(lower.swap, upper.swap),
         control=_over(lower.control, upper.control),
         log=_over(lower.log, upper.log),
     )
@@ -372,6 +384,7 @@ DEFAULTS = Config(
     compact_policy=CompactPolicy(rule="gain"),
     pressure=Pressure(system_psi_percent_limit=10.0, window_ms=1000, resume="period"),
     reclaim=Reclaim(without_mglru="off", percent_per_period=2.0, beside_others=False),
+    swap=Swap(device_wait_secs=3),
     control=Control(
         vsock=True,
         varlink_port=1050,
@@ -382,5 +395,5 @@ DEFAULTS = Config(
         metrics_tcp_port=0,
         metrics_cgroups=100,
     ),
-    log=Log(level="info", decisions=4096),
+    log=Log(level="info", decisions=4096, flight_kib=512, flight_minutes=60, flight_files=2),
 )

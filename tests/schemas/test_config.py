@@ -42,6 +42,9 @@ WHOLE = {
     ("control", "metrics_tcp_port"): (0, 65_535),
     ("control", "metrics_cgroups"): (0, 1000),
     ("log", "decisions"): (16, 1_000_000),
+    ("log", "flight_kib"): (0, 65_536),
+    ("log", "flight_minutes"): (1, 1440),
+    ("log", "flight_files"): (0, 16),
 }
 PERCENT = (
     ("memcg", "period_psi_percent_limit"),
