@@ -230,7 +230,14 @@ class Reclaim(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Swap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[swap]`: has no keys yet."""
+    """`[swap]`: how anonymous memory goes to swap, where `memcg.swap` lets it.
+
+    Args:
+        max_promotion_percent_per_min: Swap out no more of a cgroup while more than this share of
+            what it touches comes back from swap each minute; 0 is no limit.
+    """
+
+    max_promotion_percent_per_min: Percent | None = None
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -311,7 +318,7 @@ def overlay(lower: Config, upper: Config) -> Config:
         compact_policy=_over(lower.compact_policy, upper.compact_policy),
         pressure=_over(lower.pressure, upper.pressure),
         reclaim=_over(lower.reclaim, upper.reclaim),
-        swap=upper.swap,
+        swap=_over(lower.swap, upper.swap),
         control=_over(lower.control, upper.control),
         log=_over(lower.log, upper.log),
     )
@@ -363,6 +370,7 @@ DEFAULTS = Config(
     compact_policy=CompactPolicy(rule="gain"),
     pressure=Pressure(system_psi_percent_limit=10.0, window_ms=1000, resume="period"),
     reclaim=Reclaim(without_mglru="off", percent_per_period=2.0, beside_others=False),
+    swap=Swap(max_promotion_percent_per_min=0.2),
     control=Control(
         vsock=True, varlink_port=1050, ttrpc_port=1051, allow_guest=False, group="memreact"
     ),
