@@ -36,6 +36,7 @@ from memreact.events import (
     Stopping,
     Surveyed,
 )
+from memreact.garbage import collect_if_due, keep_passes_short
 from memreact.gate import Gate
 from memreact.ground import break_ground, capabilities_read, decides, switch_on, would_switch_on
 from memreact.hands import Hands
@@ -339,6 +340,8 @@ class Daemon:
             self._store.save_again()
         if told or isinstance(event, CapabilitiesRead | Surveyed):
             self._tell_status()
+        if self._busy_since is None:
+            collect_if_due()
 
     def _tell_status(self) -> None:
         self._notifier.status(self._shown.line())
@@ -478,6 +481,7 @@ def run(
         _heed_signals(daemon)
         _end_at_bugs(asyncio.get_running_loop(), daemon)
         _lock_memory(journal)
+        keep_passes_short()
         await daemon.until_stopped()
         return daemon.failed
 

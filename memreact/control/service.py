@@ -22,6 +22,7 @@ from memreact.control.store import (
     RuleExists,
     SettingsStore,
 )
+from memreact.control.swapping import Swapper, answered
 from memreact.control.varlink import Answer, Encoded, VarlinkError, invalid_parameter
 from memreact.events import (
     Event,
@@ -37,6 +38,14 @@ from memreact_schemas import control, doctor, varlink
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
 from memreact_schemas.status import CgroupStatus, DecisionRow, Status
+from memreact_schemas.swap import (
+    AddSwap,
+    ListSwap,
+    RemoveSwap,
+    SwapAdded,
+    SwapAreas,
+    SwapRemoved,
+)
 
 __all__ = ["Guest", "MemreactService"]
 
@@ -65,6 +74,7 @@ class Guest(NamedTuple):
         take_stock: Reads where the memory is, for the ledger in a status.
         host_holds: Takes in what the host said that it holds.
         squeezer: Squeezes; None where nobody does.
+        swapper: Takes disks into use as swap; None where nobody does.
     """
 
     status: Callable[[tuple[CgroupStatus, ...]], Status]
@@ -76,6 +86,20 @@ class Guest(NamedTuple):
     take_stock: Callable[[], Awaitable[None]] = _no_ledger
     host_holds: Callable[[int], None] = _no_ledger
     squeezer: Squeezer | None = None
+    swapper: Swapper | None = None
+
+
+class _Told(NamedTuple):
+    """What an answer of GetSettings was made of."""
+
+    settings: Settings
+    problem: SettingsError | None
+    unsaved: str | None
+
+    def is_of(self, other: _Told) -> bool:
+        """Whether it was made of the very same: settings are too many to compare."""
+        same = self.settings is other.settings and self.problem is other.problem
+        return same and self.unsaved == other.unsaved
 
 
 class MemreactService:
@@ -96,7 +120,7 @@ class MemreactService:
         self._guest = guest
         self._hub = hub
         self._audit = audit
-        self._settings_told: tuple[Settings, SettingsError | None, Encoded] | None = None
+        self._settings_told: tuple[_Told, Encoded] | None = None
         self._telling = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._squeezing: Squeezing | None = None
@@ -116,6 +140,9 @@ class MemreactService:
             "ReleaseSqueeze": self._release_squeeze,
             "HostHolds": self._host_holds,
             "SetLogLevel": self._set_log_level,
+            "ListSwap": self._list_swap,
+            "AddSwap": self._add_swap,
+            "RemoveSwap": self._remove_swap,
             "Watch": self._watch,
         }
 
@@ -136,12 +163,13 @@ class MemreactService:
     def _get_settings(self, call: control.GetSettings, peer: Peer) -> Encoded:
         """Tell of the settings in the same bytes until they change: they may be very many."""
         del call, peer
-        settings, problem = self._store.settings, self._store.problem
+        store = self._store
+        of = _Told(store.settings, store.problem, store.unsaved)
         told = self._settings_told
-        if told is None or told[0] is not settings or told[1] is not problem:
+        if told is None or not told[0].is_of(of):
             self._settings_told = None  # not two of them at a time
-            told = self._settings_told = (settings, problem, _in_force(settings, problem))
-        return told[2]
+            told = self._settings_told = (of, _in_force(of))
+        return told[1]
 
     def _patch_settings(self, call: control.PatchSettings, peer: Peer) -> control.Changed:
         patch = _config_of(call.patch, peer)
@@ -306,6 +334,25 @@ class MemreactService:
         self._guest.host_holds(call.held_bytes)
         return control.Nothing()
 
+    async def _list_swap(self, call: ListSwap, peer: Peer) -> SwapAreas:
+        del call, peer
+        return await self._swapper().areas()
+
+    def _add_swap(self, call: AddSwap, peer: Peer) -> Coroutine[Any, Any, SwapAdded]:
+        if call.serial is call.pci_path is call.uuid is None:
+            raise VarlinkError(varlink.InvalidParameter("serial"))
+        return answered(self._swapper().add(call), call, peer, self._audit)
+
+    def _remove_swap(self, call: RemoveSwap, peer: Peer) -> Coroutine[Any, Any, SwapRemoved]:
+        if call.serial is call.pci_path is call.uuid is call.path is None:
+            raise VarlinkError(varlink.InvalidParameter("serial"))
+        return answered(self._swapper().remove(call), call, peer, self._audit)
+
+    def _swapper(self) -> Swapper:
+        if self._guest.swapper is None:
+            raise _not_possible("no disk is taken into use as swap here")
+        return self._guest.swapper
+
     def _watch(self, call: control.Watch, peer: Peer) -> _Watching:
         decisions, status = call.decisions is not False, bool(call.status)
         if not (decisions or status):
@@ -350,13 +397,15 @@ class _Watching:
             self._following = None
 
 
-def _in_force(settings: Settings, problem: SettingsError | None) -> Encoded:
+def _in_force(of: _Told) -> Encoded:
+    settings, problem, unsaved = of
     return Encoded(
         control.SettingsInForce(
             settings=tables_to_wire(settings.config),
             revision=settings.revision,
             origins=dict(settings.origins),
             problem=None if problem is None else _problem(control.Problem, problem),
+            unsaved=unsaved,
             warnings=settings.warnings,
         )
     )

@@ -16,6 +16,21 @@ from msgspec import Meta, Struct, to_builtins
 from memreact_schemas import doctor
 from memreact_schemas.config import CgroupEntry, Config, LogLevel, Node
 from memreact_schemas.status import DecisionRow, LedgerTally, Status
+from memreact_schemas.swap import (
+    AddSwap,
+    AlreadySwap,
+    ListSwap,
+    NoSuchDevice,
+    NoSuchSwap,
+    NotEnoughMemory,
+    NotForSwap,
+    RemoveSwap,
+    SwapAdded,
+    SwapAreas,
+    SwapoffEnded,
+    SwapRefused,
+    SwapRemoved,
+)
 
 __all__ = [
     "ERRORS",
@@ -128,6 +143,7 @@ class SettingsInForce(_Answer, frozen=True, kw_only=True):
         revision: Grows by one with each change.
         origins: Where each value comes from, by `memcg.swap` or `memcg.cgroup[/a].swap`.
         problem: Why a file that changed was not taken.
+        unsaved: Why a restart of the daemon would lose what was pushed last.
         warnings: What was not taken, or has no effect.
     """
 
@@ -135,6 +151,7 @@ class SettingsInForce(_Answer, frozen=True, kw_only=True):
     revision: int
     origins: dict[str, str]
     problem: Problem | None = None
+    unsaved: str | None = None
     warnings: tuple[str, ...]
 
 
@@ -485,6 +502,9 @@ METHODS: Mapping[str, Method] = {
     "Squeeze": Method(Squeeze, SqueezeItem, writes=True, streams=True),
     "ReleaseSqueeze": Method(ReleaseSqueeze, Nothing, writes=True),
     "HostHolds": Method(HostHolds, Nothing, writes=True),
+    "ListSwap": Method(ListSwap, SwapAreas, writes=False),
+    "AddSwap": Method(AddSwap, SwapAdded, writes=True),
+    "RemoveSwap": Method(RemoveSwap, SwapRemoved, writes=True),
     "SetLogLevel": Method(SetLogLevel, Changed, writes=True),
     "Watch": Method(Watch, WatchItem, writes=False, streams=True),
 }
@@ -496,6 +516,13 @@ ERRORS: tuple[type[Struct], ...] = (
     NoSuchRule,
     NotPossible,
     Busy,
+    NoSuchDevice,
+    NotForSwap,
+    AlreadySwap,
+    NoSuchSwap,
+    NotEnoughMemory,
+    SwapoffEnded,
+    SwapRefused,
 )
 
 

@@ -34,6 +34,8 @@ from memreact_schemas.status import (
     StallShare,
     Status,
 )
+from memreact_tools.ctl import swap
+from memreact_tools.ctl.amounts import amount, span
 from memreact_tools.plain import plain
 
 __all__ = [
@@ -53,7 +55,6 @@ __all__ = [
     "status_in_words",
 ]
 
-_KIB = 1024
 _GIB_HOUR = (1 << 30) * 3600
 _CGROUPS_MAX = 20
 _NUMBER_MAX = 2**63 - 1  # of Varlink; what is larger is cut to it
@@ -79,27 +80,6 @@ class ItemSaid(Struct):
     decision: DecisionRow | None = None
     status: Status | None = None
     dropped: int = 0
-
-
-def amount(size: int) -> str:
-    """Write bytes in the unit that keeps it short."""
-    number = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 10 * _KIB or unit == "GiB":
-            break
-        number /= _KIB
-    return f"{number:.0f} {unit}"
-
-
-def span(microseconds: int) -> str:
-    """Write a length of time in its two largest units."""
-    seconds = max(microseconds, 0) // 1_000_000
-    for size, unit, below, lesser in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // below} {lesser}"
-    if seconds >= 60:  # noqa: PLR2004  # seconds in a minute
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds} s" if seconds else f"{max(microseconds, 0) // 1000} ms"
 
 
 def changed_in_words(raw: bytes, *, dry_run: bool) -> str:
@@ -184,8 +164,14 @@ def _in_columns(rows: Iterable[tuple[str, str]]) -> list[str]:
 def _trouble_of(answer: SettingsInForce) -> Iterator[str]:
     if answer.problem is not None:
         yield f"! a change was not taken: {_problem(answer.problem)}"
+    yield from _unsaved(answer.unsaved)
     for warning in answer.warnings:
         yield f"! {warning}"
+
+
+def _unsaved(because: str | None) -> Iterator[str]:
+    if because:
+        yield f"! a restart of the daemon would lose what was pushed last: {because}"
 
 
 def _problem(problem: Struct) -> str:
@@ -336,8 +322,7 @@ def _guest(status: Status) -> Iterator[str]:
 def _trouble(status: Status) -> Iterator[str]:
     if status.problem:
         yield f"! a change was not taken: {status.problem}"
-    if status.unsaved:
-        yield f"! a restart of the daemon would lose what was pushed last: {status.unsaved}"
+    yield from _unsaved(status.unsaved)
     if status.dropped:
         yield f"! {status.dropped} decisions were not told: a follower read too slowly"
     for warning in status.warnings:
@@ -657,4 +642,5 @@ _REFUSALS = {
     "NotPossible": _not_possible,
     "Busy": _busy,
     "PermissionDenied": _denied,
+    **swap.REFUSALS,
 }
