@@ -43,6 +43,7 @@ from memreact.hands import Hands
 from memreact.mailbox import Mailbox
 from memreact.policy.state import Step
 from memreact.reactor import Reactor
+from memreact.recording import Recording
 from memreact.run_dir import RUN_DIR, RunDir
 from memreact.settings import Settings, files_watched, read_layers
 from memreact.shown import Shown, take_stock
@@ -104,7 +105,9 @@ class Daemon:
         self._run_dir = run_dir
         self._journal = journal
         self._notifier = notifier
-        self._trace = trace
+        self._recording = Recording(
+            layout, run_dir, settings, clock=now_us, journal=journal, trace=trace
+        )
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
         self.failed = False
@@ -119,7 +122,13 @@ class Daemon:
             self._loop, lambda: take_stock(layout, self._reactor), now_us, self._accounted
         )
         self._shown = Shown(
-            self._reactor, store, self._decisions, self._hub, layout, books=self._books
+            self._reactor,
+            store,
+            self._decisions,
+            self._hub,
+            layout,
+            books=self._books,
+            recorder=self._recording.recorder,
         )
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
@@ -168,8 +177,13 @@ class Daemon:
         """Ask for the end; `until_stopped` returns soon after."""
         self._stopped.set()
 
-    def fail(self) -> None:
-        """Ask for the end after a bug: a fresh start is better than to limp on."""
+    def fail(self, error: BaseException | None = None) -> None:
+        """Ask for the end after a bug: a fresh start is better than to limp on.
+
+        What was recorded before the first one is left for whoever looks for it.
+        """
+        if error is not None and not self.failed:
+            self._recording.failed(error, self._reactor.at_hand)
         self.failed = True
         self.stop()
 
@@ -201,6 +215,7 @@ class Daemon:
         if works_otherwise:
             self._hands.break_off()
         self._journal.level = fresh.rules.log_level
+        self._recording.settle(fresh.config.log)
         self._decisions.keep(fresh.rules.decisions_kept)
         self._reactor.rules = fresh.rules
         if fresh.config.control != before.config.control:
@@ -326,8 +341,7 @@ class Daemon:
     def _observe(self, event: Event, made: Step, now: Instant) -> None:
         self._books.observe(event, made.state, now)
         self._shown.squeezes.observe(made)
-        if self._trace is not None:
-            self._trace.add(now, event, made)
+        self._recording.observe(event, made, now, self._settings, self._shown.status)
         for decision in made.decisions:
             self._decisions.add(now, decision)
             self._journal.tell(decision)
@@ -434,8 +448,7 @@ class Daemon:
         self._waiter.close()
         self._waiting.close()
         self._mailbox.close()
-        if self._trace is not None:
-            self._trace.close()
+        self._recording.close()
 
 
 def run(
@@ -482,7 +495,11 @@ def run(
         _end_at_bugs(asyncio.get_running_loop(), daemon)
         _lock_memory(journal)
         keep_passes_short()
-        await daemon.until_stopped()
+        try:
+            await daemon.until_stopped()
+        except Exception as error:
+            daemon.fail(error)
+            raise
         return daemon.failed
 
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
@@ -519,12 +536,13 @@ def _end_at_bugs(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
 
     def on_loop(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         loop.default_exception_handler(context)
-        daemon.fail()
+        error = context.get("exception")
+        daemon.fail(error if isinstance(error, BaseException) else None)
 
     def on_thread(args: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(args)
         with suppress(RuntimeError):  # the loop is closed already
-            loop.call_soon_threadsafe(daemon.fail)
+            loop.call_soon_threadsafe(daemon.fail, args.exc_value)
 
     loop.set_exception_handler(on_loop)
     threading.excepthook = on_thread

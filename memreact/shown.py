@@ -24,6 +24,7 @@ from memreact.sources.protection import read_protection
 from memreact.telemetry.decisions import DecisionLog
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.possible import all_cold_bytes
+from memreact.telemetry.recorder import Recorder
 from memreact.telemetry.squeezes import SqueezeFeed
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
@@ -42,6 +43,7 @@ class Shown:
         hub: Who follows.
         layout: Where the kernel shows its files.
         books: Where the memory is.
+        recorder: Who records.
     """
 
     def __init__(  # noqa: PLR0913  # it looks at many
@@ -53,6 +55,7 @@ class Shown:
         layout: Layout,
         *,
         books: Bookkeeper,
+        recorder: Recorder,
     ) -> None:
         self._reactor = reactor
         self._store = store
@@ -60,6 +63,7 @@ class Shown:
         self._hub = hub
         self._layout = layout
         self._books = books
+        self._recorder = recorder
         self._started_at = now_us()
         self.squeezes = SqueezeFeed()
         self.troubles: Callable[[], tuple[str, ...]] = tuple
@@ -77,6 +81,7 @@ class Shown:
             take_stock=self._books.take_stock,
             host_holds=self._books.host_holds,
             squeezer=self._squeezer(),
+            recorder=self._recorder,
         )
 
     def _squeezer(self) -> Squeezer:

@@ -23,7 +23,7 @@ from memreact.control.store import (
     SettingsStore,
 )
 from memreact.control.swapping import Swapper, answered
-from memreact.control.varlink import Answer, Encoded, VarlinkError, invalid_parameter
+from memreact.control.varlink import Answer, Encoded, Stream, VarlinkError, invalid_parameter
 from memreact.events import (
     Event,
     HoldAsked,
@@ -33,7 +33,9 @@ from memreact.events import (
     SqueezeReleased,
 )
 from memreact.settings import Settings, SettingsError, config_from
+from memreact.telemetry.flight import Flight
 from memreact.telemetry.hub import Hub, Subscription
+from memreact.telemetry.recorder import Recorder
 from memreact_schemas import control, doctor, varlink
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
@@ -54,6 +56,8 @@ _KEPT_FOR_WRITERS = 4  # of these: who may only read cannot keep the others out
 _WAITING_MAX = 256  # decisions that one of them has not read yet
 _CGROUPS_AT_ONCE = 64
 _US_PER_SEC = 1_000_000
+_STATUS_SECS = 10
+FOLLOWERS_MAX = 4  # who record at the same time: each may let some megabytes wait
 
 
 def _no_ledger(*_: object) -> NoReturn:
@@ -74,6 +78,7 @@ class Guest(NamedTuple):
         take_stock: Reads where the memory is, for the ledger in a status.
         host_holds: Takes in what the host said that it holds.
         squeezer: Squeezes; None where nobody does.
+        recorder: Records; None where nobody does.
         swapper: Takes disks into use as swap; None where nobody does.
     """
 
@@ -86,6 +91,7 @@ class Guest(NamedTuple):
     take_stock: Callable[[], Awaitable[None]] = _no_ledger
     host_holds: Callable[[int], None] = _no_ledger
     squeezer: Squeezer | None = None
+    recorder: Recorder | None = None
     swapper: Swapper | None = None
 
 
@@ -140,6 +146,7 @@ class MemreactService:
             "ReleaseSqueeze": self._release_squeeze,
             "HostHolds": self._host_holds,
             "SetLogLevel": self._set_log_level,
+            "Record": self._record,
             "ListSwap": self._list_swap,
             "AddSwap": self._add_swap,
             "RemoveSwap": self._remove_swap,
@@ -333,6 +340,28 @@ class MemreactService:
         del peer  # no line in the journal: a host may say it every few seconds
         self._guest.host_holds(call.held_bytes)
         return control.Nothing()
+
+    def _record(self, call: control.Record, peer: Peer) -> Stream:
+        del peer
+        from memreact.control.recordings import FlightRow, RecordRow  # noqa: PLC0415  # seldom
+
+        recorder = self._guest.recorder
+        if recorder is None:
+            raise _not_possible("nothing is recorded here")
+        if call.flight:
+            self._refuse_no_flight(recorder.flight)
+            return FlightRow(recorder, self._guest.clock())
+        if recorder.followers >= FOLLOWERS_MAX:
+            raise _not_possible(f"{FOLLOWERS_MAX} record already")
+        secs = call.status_seconds
+        return RecordRow(recorder, self._guest, _STATUS_SECS if secs is None else secs)
+
+    def _refuse_no_flight(self, flight: Flight) -> None:
+        if flight.short_of_bytes is not None:
+            kib = flight.short_of_bytes >> 10
+            raise _not_possible(f"log.flight_kib is too small: a checkpoint alone takes {kib} KiB")
+        if not flight.held_bytes:
+            raise _not_possible("the flight recorder is off: log.flight_kib = 0")
 
     async def _list_swap(self, call: ListSwap, peer: Peer) -> SwapAreas:
         del call, peer

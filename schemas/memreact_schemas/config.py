@@ -272,10 +272,16 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Args:
         level: The least important that reaches the journal.
         decisions: Decisions that are kept in memory, the oldest leaving first.
+        flight_kib: KiB of memory that the flight recorder may take; 0 records nothing.
+        flight_minutes: How far back it reaches at the most.
+        flight_files: Files that it leaves in /run/memreact, of bugs and of breached limits each.
     """
 
     level: LogLevel | None = None
     decisions: Annotated[int, Meta(ge=16, le=1_000_000)] | None = None
+    flight_kib: Annotated[int, Meta(ge=0, le=65_536)] | None = None
+    flight_minutes: Annotated[int, Meta(ge=1, le=1440)] | None = None
+    flight_files: Annotated[int, Meta(ge=0, le=16)] | None = None
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -376,5 +382,5 @@ DEFAULTS = Config(
     control=Control(
         vsock=True, varlink_port=1050, ttrpc_port=1051, allow_guest=False, group="memreact"
     ),
-    log=Log(level="info", decisions=4096),
+    log=Log(level="info", decisions=4096, flight_kib=512, flight_minutes=60, flight_files=2),
 )

@@ -60,6 +60,8 @@ __all__ = [
     "Pause",
     "Paused",
     "Problem",
+    "Record",
+    "RecordItem",
     "ReleaseSqueeze",
     "Resume",
     "RevisionConflict",
@@ -424,6 +426,26 @@ class SqueezeItem(_Answer, frozen=True, kw_only=True):
     end: SqueezeEnd | None = None
 
 
+class Record(_Call, frozen=True, kw_only=True):
+    """Ask for a row of answers that is a recording, line by line; see docs/recording.md.
+
+    Args:
+        flight: What the flight recorder holds, which ends by itself; None means no: all that
+            happens from now on.
+        status_seconds: Seconds between two lines of status, 0 for none; None means 10. What the
+            flight recorder holds has those of turns and pauses.
+    """
+
+    flight: bool | None = None
+    status_seconds: Annotated[int, Meta(ge=0, le=3600)] | None = None
+
+
+class RecordItem(_Answer, frozen=True, kw_only=True):
+    """Some lines of a recording, in their order."""
+
+    lines: tuple[object, ...]
+
+
 class Nothing(_Answer, frozen=True, kw_only=True):
     """It was done."""
 
@@ -506,6 +528,7 @@ METHODS: Mapping[str, Method] = {
     "AddSwap": Method(AddSwap, SwapAdded, writes=True),
     "RemoveSwap": Method(RemoveSwap, SwapRemoved, writes=True),
     "SetLogLevel": Method(SetLogLevel, Changed, writes=True),
+    "Record": Method(Record, RecordItem, writes=False, streams=True),
     "Watch": Method(Watch, WatchItem, writes=False, streams=True),
 }
 

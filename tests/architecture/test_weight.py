@@ -32,8 +32,8 @@ HEAVY = {
     "urllib.request",
     "xml",
 }
-# 286 when this was written: a new dependency is a decision, not an accident.
-MODULES_LIMIT = 335
+# 334 with the flight recorder: a new dependency is a decision, not an accident.
+MODULES_LIMIT = 345
 
 
 def _loaded(program: str) -> set[str]:

@@ -57,6 +57,9 @@ OTHER: dict[str, object] = {
     "control.group": "adm",
     "log.level": "debug",
     "log.decisions": 64,
+    "log.flight_kib": 1024,
+    "log.flight_minutes": 5,
+    "log.flight_files": 1,
 }
 # What an option says of another one, unless that is said too.
 CHOOSES = {"compact.compact_threshold": ("compact_policy.rule",)}
@@ -132,6 +135,7 @@ def test_every_option_is_tested_with_another_value_than_its_default() -> None:
     assert [option.name for option in OPTIONS] == list(OTHER)
     assert not [option.name for option in OPTIONS if default_of(option) == OTHER[option.name]]
     not_its = {option.name for option in OPTIONS if option.table == "control"}
+    not_its |= {"log.flight_kib", "log.flight_minutes", "log.flight_files"}
     not_its.add("swap.device_wait_secs")
     # Both of its values here mean never; how counts cross over is told in test_rules.py.
     not_its.add("compact.compact_force_times")

@@ -39,6 +39,9 @@ WHOLE = {
     ("control", "varlink_port"): (1, 2**32 - 2),
     ("control", "ttrpc_port"): (1, 2**32 - 2),
     ("log", "decisions"): (16, 1_000_000),
+    ("log", "flight_kib"): (0, 65_536),
+    ("log", "flight_minutes"): (1, 1440),
+    ("log", "flight_files"): (0, 16),
 }
 PERCENT = (
     ("memcg", "period_psi_percent_limit"),

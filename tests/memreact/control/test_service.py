@@ -28,6 +28,7 @@ from memreact.swap_trouble import SwapTrouble
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.ledger import Ledger
+from memreact.telemetry.recorder import About, Recorder
 from memreact.telemetry.squeezes import SqueezeFeed
 from memreact_schemas import control, doctor
 from memreact_schemas.config import DEFAULTS, U64_MAX, Config, Control, Memcg
@@ -97,6 +98,8 @@ class Daemon:
         self.pushed = PushedFile(f"{folder}/pushed")
         self.store = SettingsStore(self._files, self.applied.append, self.pushed)
         self.audit = Audit(Journal(write=self.lines.append), lambda: Instant(0))
+        about = About("1", "6.12", None, lambda: 0)
+        self.recorder = Recorder(about, self.store.settings, Instant(0))
         guest = Guest(
             status=self.status,
             cgroups=self.cgroups,
@@ -107,6 +110,7 @@ class Daemon:
             take_stock=self._take_stock,
             host_holds=self.host_holds.append,
             squeezer=self._squeezer(),
+            recorder=self.recorder,
             swapper=Swapper(self._areas, self._add_swap, self._remove_swap),
         )
         self.service = MemreactService(self.store, guest, self.hub, self.audit)
