@@ -46,6 +46,9 @@ def _in_vain_tables(config: Config) -> Iterator[str]:
     swaps = any(entry.swap for entry in memcg.cgroup)
     if memcg.swappiness_max != DEFAULTS.memcg.swappiness_max and not (memcg.swap or swaps):
         yield "memcg.swappiness_max has no effect while memcg.swap = false"
+    limit = config.swap.max_promotion_percent_per_min
+    if limit != DEFAULTS.swap.max_promotion_percent_per_min and not (memcg.swap or swaps):
+        yield "swap.max_promotion_percent_per_min has no effect while memcg.swap = false"
     if reclaim.without_mglru == "off" and (
         reclaim.percent_per_period != DEFAULTS.reclaim.percent_per_period
     ):

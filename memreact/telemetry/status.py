@@ -36,6 +36,7 @@ from memreact_schemas.status import (
     LedgerStatus,
     NodeStatus,
     PauseStatus,
+    PromotionStatus,
     SqueezeStatus,
     StallShare,
     Status,
@@ -359,6 +360,7 @@ class _Teller:
             last=None if memcg.last is None else row_of(0, memcg.last_at, memcg.last),
             next_eviction=soonest(node.next_eviction for node in nodes),
             pressure=self._pressure(memcg, mine),
+            promotion=self._promotion(memcg),
             away_until_us=memcg.away_until if memcg.away_until > self._now else None,
             floor_bytes=min(floor, INT_MAX) or None,
             limits=limits,
@@ -396,6 +398,18 @@ class _Teller:
             evictions=counters.evictions,
             evicted_bytes=counters.evicted_pages * self._page_bytes,
             because=dict(counters.because),
+        )
+
+    def _promotion(self, memcg: Memcg) -> PromotionStatus | None:
+        last = memcg.promotion.last
+        if last is None:
+            return None
+        return PromotionStatus(
+            promoted_bytes=last.pages * self._page_bytes,
+            over_us=last.over_us,
+            workingset_bytes=last.workingset_pages * self._page_bytes,
+            limit_ppm_per_min=last.limit_ppm_per_min,
+            over_limit=last.over_limit,
         )
 
     def _pressure(self, memcg: Memcg, mine: MemcgRules) -> StallShare | None:

@@ -232,13 +232,16 @@ class Reclaim(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Swap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[swap]`: disks that are taken into use as swap.
+    """`[swap]`: disks that are taken into use as swap, and what goes there.
 
     Args:
         device_wait_secs: How long a disk is waited for that is to become swap; 0 not at all.
+        max_promotion_percent_per_min: Swap out no more of a cgroup while more than this share of
+            what it touches comes back from swap each minute; 0 is no limit.
     """
 
     device_wait_secs: Annotated[int, Meta(ge=0, le=60)] | None = None
+    max_promotion_percent_per_min: Percent | None = None
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -384,7 +387,7 @@ DEFAULTS = Config(
     compact_policy=CompactPolicy(rule="gain"),
     pressure=Pressure(system_psi_percent_limit=10.0, window_ms=1000, resume="period"),
     reclaim=Reclaim(without_mglru="off", percent_per_period=2.0, beside_others=False),
-    swap=Swap(device_wait_secs=3),
+    swap=Swap(device_wait_secs=3, max_promotion_percent_per_min=0.2),
     control=Control(
         vsock=True,
         varlink_port=1050,

@@ -49,6 +49,7 @@ OTHER: dict[str, object] = {
     "reclaim.percent_per_period": 3,
     "reclaim.beside_others": True,
     "swap.device_wait_secs": 9,
+    "swap.max_promotion_percent_per_min": 0.5,
     "control.vsock": False,
     "control.varlink_port": 2050,
     "control.ttrpc_port": 1024,
@@ -89,6 +90,7 @@ FOR_THE_POLICY: dict[str, Callable[[Rules], object]] = {
     ),
     "reclaim.percent_per_period": lambda rules: rules.reclaim_ppm_per_period / 10_000,
     "reclaim.beside_others": lambda rules: rules.beside_others,
+    "swap.max_promotion_percent_per_min": lambda rules: rules.promotion_limit_ppm_per_min / 10_000,
     "log.level": lambda rules: rules.log_level,
     "log.decisions": lambda rules: rules.decisions_kept,
 }

@@ -52,6 +52,7 @@ PERCENT = (
     ("compact", "period_psi_percent_limit"),
     ("compact", "compact_psi_percent_limit"),
     ("pressure", "system_psi_percent_limit"),
+    ("swap", "max_promotion_percent_per_min"),
 )
 WORDS = {
     ("log", "level"): ("error", "warning", "notice", "info", "debug"),
