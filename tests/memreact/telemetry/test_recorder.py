@@ -9,6 +9,7 @@ import pytest
 
 from memreact.events import (
     CapabilitiesRead,
+    Event,
     GuestPressure,
     Instant,
     MemcgAppeared,
@@ -193,7 +194,7 @@ def test_while_something_is_written_no_checkpoint_holds_the_interpreter_up() -> 
 def test_a_name_that_is_no_text_is_recorded_and_decided_again() -> None:
     made, state, path = recorder(), State(), "/a\udcff"
     follower, _ = follow(made)
-    events = (
+    events: tuple[Event, ...] = (
         CapabilitiesRead(4096, "mglru", privileged_psi=True, own_path="/m", boot_phase=0.5),
         MemcgAppeared(path, 7),
         RunAsked(path, "uid 0"),
