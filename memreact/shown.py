@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from kernelio.layout import Layout
 from kernelio.meminfo import page_size
@@ -23,12 +24,16 @@ from memreact.sources.pressure import now_us
 from memreact.sources.protection import read_protection
 from memreact.telemetry.decisions import DecisionLog
 from memreact.telemetry.hub import Hub
+from memreact.telemetry.measures import Measures
 from memreact.telemetry.possible import all_cold_bytes
 from memreact.telemetry.recorder import Recorder
 from memreact.telemetry.squeezes import SqueezeFeed
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
 from memreact_schemas.status import CgroupStatus, Status
+
+if TYPE_CHECKING:
+    from memreact.telemetry.metrics import Exporter
 
 __all__ = ["Shown", "clock_time", "take_stock"]
 
@@ -43,6 +48,7 @@ class Shown:
         hub: Who follows.
         layout: Where the kernel shows its files.
         books: Where the memory is.
+        measures: What was counted for metrics.
         recorder: Who records.
     """
 
@@ -55,6 +61,7 @@ class Shown:
         layout: Layout,
         *,
         books: Bookkeeper,
+        measures: Measures,
         recorder: Recorder,
     ) -> None:
         self._reactor = reactor
@@ -63,6 +70,8 @@ class Shown:
         self._hub = hub
         self._layout = layout
         self._books = books
+        self._measures = measures
+        self._exporter: Exporter | None = None
         self._recorder = recorder
         self._started_at = now_us()
         self.squeezes = SqueezeFeed()
@@ -110,6 +119,26 @@ class Shown:
         """One cgroup after the other: all, or one and those below it."""
         limits = None if path is None else read_protection(self._layout, path)
         return cgroups_of(self._reactor.state, self._reactor.rules, now_us(), path, limits)
+
+    def metrics(self) -> Iterator[str]:
+        """All of it as numbers, in parts."""
+        from memreact.own_cost import read_own_cost  # noqa: PLC0415  # only where somebody asks
+        from memreact.telemetry.metrics import Exporter, Seen  # noqa: PLC0415
+
+        if self._exporter is None:
+            self._exporter = Exporter()
+        state, control = self._reactor.state, self._store.settings.config.control
+        return self._exporter.tell(
+            Seen(
+                state=state,
+                rules=self._reactor.rules,
+                now=now_us(),
+                around=self._around(),
+                measures=self._measures,
+                cost=read_own_cost(self._layout),
+                cgroups_max=control.metrics_cgroups or 0,
+            )
+        )
 
     def line(self) -> str:
         """One line for systemctl status: it stands for long, so its times are the clock's."""

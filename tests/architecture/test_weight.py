@@ -64,6 +64,19 @@ def test_the_daemon_loads_nothing_of_the_tools() -> None:
     assert not [name for name in _loaded(AS_RUN) if name.split(".")[0] in {"memreact_tools", "lab"}]
 
 
+def test_what_tells_metrics_is_loaded_when_somebody_asks() -> None:
+    loaded = _loaded(AS_RUN)
+    assert "memreact.telemetry.measures" in loaded  # which counts
+    later = {
+        "memreact.control.scrape",
+        "memreact.own_cost",
+        "memreact.telemetry.families",
+        "memreact.telemetry.metrics",
+        "memreact_schemas.openmetrics",
+    }
+    assert not loaded & later
+
+
 @pytest.mark.parametrize("module", ["json", "pathlib", "sqlite3"])
 def test_a_heavy_module_is_noticed(module: str) -> None:
     assert module in _loaded(f"import {module}") & HEAVY

@@ -29,6 +29,7 @@ from memreact_schemas.status import (
     DecisionRow,
     LedgerStatus,
     NextEviction,
+    PromotionStatus,
     SqueezeStatus,
     StallShare,
     Status,
@@ -421,6 +422,13 @@ def _share(share: StallShare) -> str:
     return f"{of:.2f} % stalled of {span(share.over_us)}, limit {share.limit_ppm / 10_000:g} %"
 
 
+def _promotion(back: PromotionStatus) -> str:
+    limit = f"limit {back.limit_ppm_per_min / 10_000:g} % a minute"
+    of = f"{amount(back.promoted_bytes)} within {span(back.over_us)}"
+    said = f"{of}, {amount(back.workingset_bytes)} in use, {limit}"
+    return f"{said}: no more goes there" if back.over_limit else said
+
+
 def _counters(counters: Counters) -> str:
     evicted = amount(counters.evicted_bytes)
     return f"{counters.agings} agings, {counters.evictions} evictions of {evicted} in all"
@@ -456,6 +464,8 @@ def _cgroup(each: CgroupStatus, now_us: int) -> Iterator[str]:
         yield f"  last: {span(now_us - each.last.at_us)} ago, {_decision(each.last)}"
     if each.pressure is not None:
         yield f"  pressure: {_share(each.pressure)}"
+    if each.promotion is not None:
+        yield f"  back from swap: {_promotion(each.promotion)}"
     if each.away_until_us is not None:
         yield f"  left alone for another {span(each.away_until_us - now_us)}"
     yield from _protection(each)
