@@ -39,6 +39,7 @@ from memreact.events import (
 from memreact.gate import Gate
 from memreact.ground import break_ground, capabilities_read, decides, switch_on, would_switch_on
 from memreact.hands import Hands
+from memreact.harm import HarmWatch
 from memreact.mailbox import Mailbox
 from memreact.policy.state import Step
 from memreact.reactor import Reactor
@@ -120,6 +121,7 @@ class Daemon:
         self._shown = Shown(
             self._reactor, store, self._decisions, self._hub, layout, books=self._books
         )
+        self._harm = HarmWatch(self._loop, layout, self._own_path, self._reactor.handle)
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
         self._idle_because: str | None = None
@@ -325,6 +327,7 @@ class Daemon:
     def _observe(self, event: Event, made: Step, now: Instant) -> None:
         self._books.observe(event, made.state, now)
         self._shown.squeezes.observe(made)
+        self._harm.observe(made, now)
         if self._trace is not None:
             self._trace.add(now, event, made)
         for decision in made.decisions:
@@ -420,6 +423,7 @@ class Daemon:
         self._disturbances.close()
         self._desk.close()
         self._books.close()
+        self._harm.close()
         if self._feeding is not None:
             self._feeding.cancel()
         self._loop.remove_reader(self._mailbox.fileno())
