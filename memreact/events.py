@@ -82,7 +82,10 @@ class NodeView(Struct, frozen=True, array_like=True):
 
 
 class MemcgView(Struct, frozen=True):
-    """What a survey saw of one memcg; stall totals only grow and hold its children's."""
+    """What a survey saw of one memcg; totals only grow and hold its children's.
+
+    `promoted_total_pages` came back from swap; it is not read while the guest has none.
+    """
 
     path: str
     inode: int
@@ -91,6 +94,7 @@ class MemcgView(Struct, frozen=True):
     io_stall_us: int
     nodes: tuple[NodeView, ...] = ()
     current_bytes: int = 0
+    promoted_total_pages: int | None = None
 
 
 class GuestPressure(Struct, frozen=True):
@@ -126,6 +130,8 @@ class Inspection(Struct, frozen=True):
 
     memory.stat counts shared memory as file pages, but it lives on the anonymous lists, and needs
     swap to go: `swappable_bytes` and `droppable_bytes` are the kinds as an eviction sees them.
+    `swap_limit_path` is the memcg, this one or one above it, whose memory.swap.max or high leaves
+    less than the guest has; None where `swap_free_bytes` is the guest's own.
     """
 
     path: str
@@ -148,6 +154,7 @@ class Inspection(Struct, frozen=True):
     oom_total: int = 0
     shmem_bytes: int = 0
     zram_left_bytes: int | None = None
+    swap_limit_path: str | None = None
 
     @property
     def swappable_bytes(self) -> int:

@@ -25,7 +25,9 @@ from memreact.sources.pressure import now_us
 from memreact.sources.protection import read_protection
 from memreact.telemetry.decisions import DecisionLog, as_text
 from memreact.telemetry.hub import Hub
+from memreact.telemetry.measures import Measures
 from memreact.telemetry.possible import all_cold_bytes
+from memreact.telemetry.recorder import Recorder
 from memreact.telemetry.squeezes import SqueezeFeed
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
@@ -35,6 +37,7 @@ from memreact_schemas.status import CgroupStatus, Status
 if TYPE_CHECKING:
     from memreact.close_look import CloseLook
     from memreact.sources.close_look import Looks
+    from memreact.telemetry.metrics import Exporter
 
 __all__ = ["Shown", "clock_time", "take_stock"]
 
@@ -49,6 +52,8 @@ class Shown:
         hub: Who follows.
         layout: Where the kernel shows its files.
         books: Where the memory is.
+        measures: What was counted for metrics.
+        recorder: Who records.
     """
 
     def __init__(  # noqa: PLR0913  # it looks at many
@@ -60,6 +65,8 @@ class Shown:
         layout: Layout,
         *,
         books: Bookkeeper,
+        measures: Measures,
+        recorder: Recorder,
     ) -> None:
         self._reactor = reactor
         self._store = store
@@ -67,6 +74,9 @@ class Shown:
         self._hub = hub
         self._layout = layout
         self._books = books
+        self._measures = measures
+        self._exporter: Exporter | None = None
+        self._recorder = recorder
         self._started_at = now_us()
         self._looks: Looks | None = None
         self.squeezes = SqueezeFeed()
@@ -86,6 +96,7 @@ class Shown:
             host_holds=self._books.host_holds,
             explain=self.explain,
             squeezer=self._squeezer(),
+            recorder=self._recorder,
         )
 
     def _squeezer(self) -> Squeezer:
@@ -139,6 +150,26 @@ class Shown:
         guest, size = self._reactor.state.guest, page_size()
         own_path, folios = guest.own_path if guest else "/", read_folios(self._layout, size)
         return look_closely(self._layout, own_path, name, folios, self._looks)
+
+    def metrics(self) -> Iterator[str]:
+        """All of it as numbers, in parts."""
+        from memreact.own_cost import read_own_cost  # noqa: PLC0415  # only where somebody asks
+        from memreact.telemetry.metrics import Exporter, Seen  # noqa: PLC0415
+
+        if self._exporter is None:
+            self._exporter = Exporter()
+        state, control = self._reactor.state, self._store.settings.config.control
+        return self._exporter.tell(
+            Seen(
+                state=state,
+                rules=self._reactor.rules,
+                now=now_us(),
+                around=self._around(),
+                measures=self._measures,
+                cost=read_own_cost(self._layout),
+                cgroups_max=control.metrics_cgroups or 0,
+            )
+        )
 
     def line(self) -> str:
         """One line for systemctl status: it stands for long, so its times are the clock's."""

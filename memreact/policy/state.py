@@ -30,6 +30,7 @@ from memreact.events import (
     PressureSample,
 )
 from memreact.policy.pressure import Samples, remember
+from memreact.policy.promotion import PromotionLore, Promotions
 from memreact.policy.refault import Appetite
 
 __all__ = [
@@ -105,6 +106,7 @@ class Memcg:
     stall_us: tuple[int, int] | None = None
     stall_at: Instant = START
     appetite: Appetite = field(default_factory=Appetite)
+    promotion: PromotionLore = field(default_factory=PromotionLore)
     away_until: Instant = START
     oom_total: int | None = None
     counters: Counters = field(default_factory=Counters)
@@ -118,7 +120,8 @@ class Memcg:
 class Candidate:
     """A memcg on a node with pages that may go this turn.
 
-    `idle_us` is how long nobody touched them, where that is what orders the evictions.
+    `idle_us` is how long nobody touched them, where that is what orders the evictions. `promoted`
+    is what came back from swap, where that is too much for anonymous pages to go.
     """
 
     path: str
@@ -129,6 +132,7 @@ class Candidate:
     anon_pages: int
     file_pages: int
     idle_us: int = 0
+    promoted: Promotions | None = None
 
     @property
     def pages(self) -> int:

@@ -39,6 +39,7 @@ from memreact_schemas.status import (
     LedgerStatus,
     NodeStatus,
     PauseStatus,
+    PromotionStatus,
     SqueezeStatus,
     StallShare,
     Status,
@@ -47,6 +48,7 @@ from memreact_schemas.status import (
 __all__ = [
     "Surroundings",
     "cgroups_of",
+    "doing_of",
     "hold_status",
     "pause_status",
     "status_line",
@@ -142,7 +144,7 @@ def status_of(
         revision=rules.revision,
         now_us=now,
         started_at_us=around.started_at,
-        doing=_doing(state),
+        doing=doing_of(state),
         at_work=as_text(eviction.candidate.path) if eviction else None,
         idle_because=state.guest.idle_because if state.guest else None,
         pause=pause_status(state),
@@ -172,7 +174,8 @@ def status_of(
     )
 
 
-def _doing(state: State) -> Doing:
+def doing_of(state: State) -> Doing:
+    """Say what the worker is at."""
     guest, turn = state.guest, state.turn
     if state.stopping:
         return "stopping"
@@ -395,6 +398,7 @@ class _Teller:
             last=None if memcg.last is None else row_of(0, memcg.last_at, memcg.last),
             next_eviction=soonest(node.next_eviction for node in nodes),
             pressure=self._pressure(memcg, mine),
+            promotion=self._promotion(memcg),
             away_until_us=memcg.away_until if memcg.away_until > self._now else None,
             floor_bytes=min(floor, INT_MAX) or None,
             limits=limits,
@@ -432,6 +436,18 @@ class _Teller:
             evictions=counters.evictions,
             evicted_bytes=counters.evicted_pages * self._page_bytes,
             because=dict(counters.because),
+        )
+
+    def _promotion(self, memcg: Memcg) -> PromotionStatus | None:
+        last = memcg.promotion.last
+        if last is None:
+            return None
+        return PromotionStatus(
+            promoted_bytes=last.pages * self._page_bytes,
+            over_us=last.over_us,
+            workingset_bytes=last.workingset_pages * self._page_bytes,
+            limit_ppm_per_min=last.limit_ppm_per_min,
+            over_limit=last.over_limit,
         )
 
     def _pressure(self, memcg: Memcg, mine: MemcgRules) -> StallShare | None:

@@ -31,6 +31,7 @@ __all__ = [
     "NextEviction",
     "NodeStatus",
     "PauseStatus",
+    "PromotionStatus",
     "SqueezeStatus",
     "StallShare",
     "Status",
@@ -184,6 +185,24 @@ class CgroupLimits(Struct, frozen=True, kw_only=True, gc=False):
     swap_max_bytes: int | None = None
 
 
+class PromotionStatus(Struct, frozen=True, kw_only=True, gc=False):
+    """What came back to a cgroup from swap, and whether so much that no more of it goes there.
+
+    Args:
+        promoted_bytes: Came back, from one turn to the next.
+        over_us: Within so long.
+        workingset_bytes: What the cgroup touches, of which the limit is a share.
+        limit_ppm_per_min: The most that may come back in a minute, per million; 0 is no limit.
+        over_limit: No anonymous memory goes before its next turn.
+    """
+
+    promoted_bytes: int
+    over_us: int
+    workingset_bytes: int
+    limit_ppm_per_min: int
+    over_limit: bool
+
+
 class CgroupStatus(Struct, frozen=True, kw_only=True):
     """One cgroup: what is known of it, what was done to it, and what comes next.
 
@@ -200,6 +219,7 @@ class CgroupStatus(Struct, frozen=True, kw_only=True):
         last: The last decision on it.
         next_eviction: The soonest of its nodes.
         pressure: Its own stall, without what is below it, from its last turn to the last survey.
+        promotion: What its last turn judged by; None where nothing can have come back from swap.
         away_until_us: It ran out of memory, and is left alone until then.
         floor_bytes: What the settings keep for it; None where that is nothing.
         limits: Read only where one cgroup was asked for.
@@ -217,6 +237,7 @@ class CgroupStatus(Struct, frozen=True, kw_only=True):
     last: DecisionRow | None = None
     next_eviction: NextEviction
     pressure: StallShare | None = None
+    promotion: PromotionStatus | None = None
     away_until_us: int | None = None
     floor_bytes: int | None = None
     limits: CgroupLimits | None = None

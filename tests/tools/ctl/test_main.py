@@ -166,6 +166,7 @@ TOLD: list[tuple[str, str]] = [
     ("get memcg.swap", "memcg.swap = false  pushed by root\n"),
     ("get compact", 'compact.compact_order = "auto"'),
     ("get", "memcg.cgroup[/init.scope].disabled = true"),
+    ("get", "! a restart of the daemon would lose what was pushed last: /run/memreact/pushed "),
     ("get", "! memcg.swap has no effect"),
     ("diff", "nothing differs from the defaults"),
     ("doctor", "to the host  missing  none: no balloon\n"),

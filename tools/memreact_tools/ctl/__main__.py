@@ -48,9 +48,8 @@ def _ask(asked: argparse.Namespace) -> int:
     from memreact_tools.ctl.ask import ask, one_of, tell, watch  # noqa: PLC0415  # needs no ttRPC
     from memreact_tools.ctl.verbs import VERBS  # noqa: PLC0415
 
-    name = f"rule {asked.rule_verb}" if asked.verb == "rule" else asked.verb
     released = asked.verb == "squeeze" and asked.release
-    verb = VERBS["squeeze --release" if released else name]
+    verb = VERBS["squeeze --release" if released else _name(asked)]
     addresses = _addresses(asked)
     if asked.timeout is None:
         timeout_s = _TIMEOUT_S + verb.takes_s(asked)
@@ -59,6 +58,15 @@ def _ask(asked: argparse.Namespace) -> int:
     if asked.verb == "watch":
         return watch(verb, asked, one_of(addresses), timeout_s=timeout_s)
     return tell(verb, asked, ask(verb, asked, addresses, timeout_s=timeout_s))
+
+
+def _name(asked: argparse.Namespace) -> str:
+    match asked.verb:
+        case "rule":
+            return f"rule {asked.rule_verb}"
+        case "swap":
+            return f"swap {asked.swap_verb}"
+    return str(asked.verb)
 
 
 def _addresses(asked: argparse.Namespace) -> list[Address]:

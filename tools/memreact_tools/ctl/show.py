@@ -30,10 +30,13 @@ from memreact_schemas.status import (
     HurtStatus,
     LedgerStatus,
     NextEviction,
+    PromotionStatus,
     SqueezeStatus,
     StallShare,
     Status,
 )
+from memreact_tools.ctl import swap
+from memreact_tools.ctl.amounts import amount, span
 from memreact_tools.ctl.delays import delays_in_words
 from memreact_tools.plain import plain
 
@@ -56,7 +59,6 @@ __all__ = [
     "status_in_words",
 ]
 
-_KIB = 1024
 _GIB_HOUR = (1 << 30) * 3600
 _CGROUPS_MAX = 20
 _NUMBER_MAX = 2**63 - 1  # of Varlink; what is larger is cut to it
@@ -82,27 +84,6 @@ class ItemSaid(Struct):
     decision: DecisionRow | None = None
     status: Status | None = None
     dropped: int = 0
-
-
-def amount(size: int) -> str:
-    """Write bytes in the unit that keeps it short."""
-    number = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 10 * _KIB or unit == "GiB":
-            break
-        number /= _KIB
-    return f"{number:.0f} {unit}"
-
-
-def span(microseconds: int) -> str:
-    """Write a length of time in its two largest units."""
-    seconds = max(microseconds, 0) // 1_000_000
-    for size, unit, below, lesser in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // below} {lesser}"
-    if seconds >= 60:  # noqa: PLR2004  # seconds in a minute
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds} s" if seconds else f"{max(microseconds, 0) // 1000} ms"
 
 
 def changed_in_words(raw: bytes, *, dry_run: bool) -> str:
@@ -187,8 +168,14 @@ def _in_columns(rows: Iterable[tuple[str, str]]) -> list[str]:
 def _trouble_of(answer: SettingsInForce) -> Iterator[str]:
     if answer.problem is not None:
         yield f"! a change was not taken: {_problem(answer.problem)}"
+    yield from _unsaved(answer.unsaved)
     for warning in answer.warnings:
         yield f"! {warning}"
+
+
+def _unsaved(because: str | None) -> Iterator[str]:
+    if because:
+        yield f"! a restart of the daemon would lose what was pushed last: {because}"
 
 
 def _problem(problem: Struct) -> str:
@@ -341,8 +328,7 @@ def _guest(status: Status) -> Iterator[str]:
 def _trouble(status: Status) -> Iterator[str]:
     if status.problem:
         yield f"! a change was not taken: {status.problem}"
-    if status.unsaved:
-        yield f"! a restart of the daemon would lose what was pushed last: {status.unsaved}"
+    yield from _unsaved(status.unsaved)
     if status.dropped:
         yield f"! {status.dropped} decisions were not told: a follower read too slowly"
     for warning in status.warnings:
@@ -448,6 +434,13 @@ def _share(share: StallShare) -> str:
     return f"{of:.2f} % stalled of {span(share.over_us)}, limit {share.limit_ppm / 10_000:g} %"
 
 
+def _promotion(back: PromotionStatus) -> str:
+    limit = f"limit {back.limit_ppm_per_min / 10_000:g} % a minute"
+    of = f"{amount(back.promoted_bytes)} within {span(back.over_us)}"
+    said = f"{of}, {amount(back.workingset_bytes)} in use, {limit}"
+    return f"{said}: no more goes there" if back.over_limit else said
+
+
 def _counters(counters: Counters) -> str:
     evicted = amount(counters.evicted_bytes)
     return f"{counters.agings} agings, {counters.evictions} evictions of {evicted} in all"
@@ -484,6 +477,8 @@ def cgroup_in_words(each: CgroupStatus, now_us: int) -> Iterator[str]:
         yield f"  last: {span(now_us - each.last.at_us)} ago, {decision_in_words(each.last)}"
     if each.pressure is not None:
         yield f"  pressure: {_share(each.pressure)}"
+    if each.promotion is not None:
+        yield f"  back from swap: {_promotion(each.promotion)}"
     if each.away_until_us is not None:
         yield f"  left alone for another {span(each.away_until_us - now_us)}"
     yield from _protection(each)
@@ -661,4 +656,5 @@ _REFUSALS = {
     "NotPossible": _not_possible,
     "Busy": _busy,
     "PermissionDenied": _denied,
+    **swap.REFUSALS,
 }
