@@ -91,6 +91,10 @@ def _reading(verbs: _Verbs) -> None:
     get = _verb(verbs, "get", "settings in force, and where they come from")
     get.add_argument("keys", nargs="*", metavar="KEY", help="as in memcg.swap, or memcg")
     _verb(verbs, "diff", "settings that differ from the defaults, or between guests")
+    explain = _verb(
+        verbs, "explain", "why no more of a cgroup is evicted, and what would change it"
+    )
+    explain.add_argument("path", metavar="CGROUP", help="its path")
     _verb(verbs, "doctor", "what the guest can do, and what is missing")
     watch = _verb(verbs, "watch", "decisions as they are made")
     watch.add_argument("--status", action="store_true", help="status as it changes, too")
