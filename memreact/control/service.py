@@ -23,7 +23,7 @@ from memreact.control.store import (
     SettingsStore,
 )
 from memreact.control.swapping import Swapper, answered
-from memreact.control.varlink import Answer, Encoded, VarlinkError, invalid_parameter
+from memreact.control.varlink import Answer, Encoded, Stream, VarlinkError, invalid_parameter
 from memreact.events import (
     Event,
     HoldAsked,
@@ -33,10 +33,13 @@ from memreact.events import (
     SqueezeReleased,
 )
 from memreact.settings import Settings, SettingsError, config_from
+from memreact.telemetry.flight import Flight
 from memreact.telemetry.hub import Hub, Subscription
+from memreact.telemetry.recorder import Recorder
 from memreact_schemas import control, doctor, varlink
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
+from memreact_schemas.explanation import Explanation
 from memreact_schemas.status import CgroupStatus, DecisionRow, Status
 from memreact_schemas.swap import (
     AddSwap,
@@ -54,6 +57,12 @@ _KEPT_FOR_WRITERS = 4  # of these: who may only read cannot keep the others out
 _WAITING_MAX = 256  # decisions that one of them has not read yet
 _CGROUPS_AT_ONCE = 64
 _US_PER_SEC = 1_000_000
+_STATUS_SECS = 10
+FOLLOWERS_MAX = 4  # who record at the same time: each may let some megabytes wait
+
+
+async def _no_explanation(_: str) -> NoReturn:
+    raise _not_possible("nothing is explained here")
 
 
 def _no_ledger(*_: object) -> NoReturn:
@@ -74,6 +83,8 @@ class Guest(NamedTuple):
         take_stock: Reads where the memory is, for the ledger in a status.
         host_holds: Takes in what the host said that it holds.
         squeezer: Squeezes; None where nobody does.
+        explain: Explains one cgroup; None where there is none. Called again only when it is done.
+        recorder: Records; None where nobody does.
         swapper: Takes disks into use as swap; None where nobody does.
     """
 
@@ -86,6 +97,8 @@ class Guest(NamedTuple):
     take_stock: Callable[[], Awaitable[None]] = _no_ledger
     host_holds: Callable[[int], None] = _no_ledger
     squeezer: Squeezer | None = None
+    explain: Callable[[str], Awaitable[Explanation | None]] = _no_explanation
+    recorder: Recorder | None = None
     swapper: Swapper | None = None
 
 
@@ -122,6 +135,7 @@ class MemreactService:
         self._audit = audit
         self._settings_told: tuple[_Told, Encoded] | None = None
         self._telling = asyncio.Lock()
+        self._explaining = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._squeezing: Squeezing | None = None
         self._answers: Mapping[str, Callable[[Any, Peer], Answer]] = {
@@ -132,6 +146,7 @@ class MemreactService:
             "DeleteRule": self._delete_rule,
             "DropPushed": self._drop_pushed,
             "GetStatus": self._get_status,
+            "Explain": self._explain,
             "GetDoctor": self._get_doctor,
             "Pause": self._pause,
             "Resume": self._resume,
@@ -140,6 +155,7 @@ class MemreactService:
             "ReleaseSqueeze": self._release_squeeze,
             "HostHolds": self._host_holds,
             "SetLogLevel": self._set_log_level,
+            "Record": self._record,
             "ListSwap": self._list_swap,
             "AddSwap": self._add_swap,
             "RemoveSwap": self._remove_swap,
@@ -249,6 +265,18 @@ class MemreactService:
             raise _not_possible(f"there is no cgroup {path}")
         return Encoded(control.StatusAnswer(status=self._guest.status(tuple(told))))
 
+    def _explain(self, call: control.Explain, peer: Peer) -> Coroutine[Any, Any, control.Explained]:
+        del peer
+        return self._explained(_normal(call.path))
+
+    async def _explained(self, path: str) -> control.Explained:
+        """Explain to one after the other: each look asks about many processes."""
+        async with self._explaining:
+            explanation = await self._guest.explain(path)
+        if explanation is None:
+            raise _not_possible(f"no_such_cgroup: {path}")
+        return control.Explained(explanation=explanation)
+
     def _get_doctor(
         self, call: control.GetDoctor, peer: Peer
     ) -> Coroutine[Any, Any, control.Doctor]:
@@ -333,6 +361,28 @@ class MemreactService:
         del peer  # no line in the journal: a host may say it every few seconds
         self._guest.host_holds(call.held_bytes)
         return control.Nothing()
+
+    def _record(self, call: control.Record, peer: Peer) -> Stream:
+        del peer
+        from memreact.control.recordings import FlightRow, RecordRow  # noqa: PLC0415  # seldom
+
+        recorder = self._guest.recorder
+        if recorder is None:
+            raise _not_possible("nothing is recorded here")
+        if call.flight:
+            self._refuse_no_flight(recorder.flight)
+            return FlightRow(recorder, self._guest.clock())
+        if recorder.followers >= FOLLOWERS_MAX:
+            raise _not_possible(f"{FOLLOWERS_MAX} record already")
+        secs = call.status_seconds
+        return RecordRow(recorder, self._guest, _STATUS_SECS if secs is None else secs)
+
+    def _refuse_no_flight(self, flight: Flight) -> None:
+        if flight.short_of_bytes is not None:
+            kib = flight.short_of_bytes >> 10
+            raise _not_possible(f"log.flight_kib is too small: a checkpoint alone takes {kib} KiB")
+        if not flight.held_bytes:
+            raise _not_possible("the flight recorder is off: log.flight_kib = 0")
 
     async def _list_swap(self, call: ListSwap, peer: Peer) -> SwapAreas:
         del call, peer

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct, to_builtins
 
 from memreact_schemas import doctor
 from memreact_schemas.config import CgroupEntry, Config, LogLevel, Node
+from memreact_schemas.explanation import Explanation
 from memreact_schemas.status import DecisionRow, LedgerTally, Status
 from memreact_schemas.swap import (
     AddSwap,
@@ -48,6 +49,8 @@ __all__ = [
     "DeleteRule",
     "Doctor",
     "DropPushed",
+    "Explain",
+    "Explained",
     "GetDoctor",
     "GetSettings",
     "GetStatus",
@@ -60,6 +63,8 @@ __all__ = [
     "Pause",
     "Paused",
     "Problem",
+    "Record",
+    "RecordItem",
     "ReleaseSqueeze",
     "Resume",
     "RevisionConflict",
@@ -235,6 +240,22 @@ class StatusAnswer(_Answer, frozen=True, kw_only=True):
     """What goes on."""
 
     status: Status
+
+
+class Explain(_Call, frozen=True, kw_only=True):
+    """Ask why no more of a cgroup is evicted, what was decided, and what would change it.
+
+    Args:
+        path: Of the cgroup.
+    """
+
+    path: str
+
+
+class Explained(_Answer, frozen=True, kw_only=True):
+    """What explains a cgroup."""
+
+    explanation: Explanation
 
 
 class GetDoctor(_Call, frozen=True, kw_only=True):
@@ -424,6 +445,26 @@ class SqueezeItem(_Answer, frozen=True, kw_only=True):
     end: SqueezeEnd | None = None
 
 
+class Record(_Call, frozen=True, kw_only=True):
+    """Ask for a row of answers that is a recording, line by line; see docs/recording.md.
+
+    Args:
+        flight: What the flight recorder holds, which ends by itself; None means no: all that
+            happens from now on.
+        status_seconds: Seconds between two lines of status, 0 for none; None means 10. What the
+            flight recorder holds has those of turns and pauses.
+    """
+
+    flight: bool | None = None
+    status_seconds: Annotated[int, Meta(ge=0, le=3600)] | None = None
+
+
+class RecordItem(_Answer, frozen=True, kw_only=True):
+    """Some lines of a recording, in their order."""
+
+    lines: tuple[object, ...]
+
+
 class Nothing(_Answer, frozen=True, kw_only=True):
     """It was done."""
 
@@ -495,6 +536,7 @@ METHODS: Mapping[str, Method] = {
     "DeleteRule": Method(DeleteRule, Changed, writes=True),
     "DropPushed": Method(DropPushed, Changed, writes=True),
     "GetStatus": Method(GetStatus, StatusAnswer, writes=False),
+    "Explain": Method(Explain, Explained, writes=False),
     "GetDoctor": Method(GetDoctor, Doctor, writes=False),
     "Pause": Method(Pause, Paused, writes=True),
     "Resume": Method(Resume, Nothing, writes=True),
@@ -506,6 +548,7 @@ METHODS: Mapping[str, Method] = {
     "AddSwap": Method(AddSwap, SwapAdded, writes=True),
     "RemoveSwap": Method(RemoveSwap, SwapRemoved, writes=True),
     "SetLogLevel": Method(SetLogLevel, Changed, writes=True),
+    "Record": Method(Record, RecordItem, writes=False, streams=True),
     "Watch": Method(Watch, WatchItem, writes=False, streams=True),
 }
 
