@@ -40,6 +40,7 @@ from memreact.garbage import collect_if_due, keep_passes_short
 from memreact.gate import Gate
 from memreact.ground import break_ground, capabilities_read, decides, switch_on, would_switch_on
 from memreact.hands import Hands
+from memreact.harm import HarmWatch
 from memreact.mailbox import Mailbox
 from memreact.policy.state import Step
 from memreact.reactor import Reactor
@@ -133,6 +134,7 @@ class Daemon:
             measures=self._measures,
             recorder=self._recording.recorder,
         )
+        self._harm = HarmWatch(self._loop, layout, self._own_path, self._reactor.handle)
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
         self._idle_because: str | None = None
@@ -356,6 +358,7 @@ class Daemon:
         took = self._books.ledger.since_start.minus(before)
         self._measures.observe(event, made.state, made.decisions, took.file_bytes + took.anon_bytes)
         self._shown.squeezes.observe(made)
+        self._harm.observe(made, now)
         self._recording.observe(event, made, now, self._settings, self._shown.status)
         for decision in made.decisions:
             self._decisions.add(now, decision)
@@ -452,6 +455,7 @@ class Daemon:
         self._disturbances.close()
         self._desk.close()
         self._books.close()
+        self._harm.close()
         if self._feeding is not None:
             self._feeding.cancel()
         self._loop.remove_reader(self._mailbox.fileno())

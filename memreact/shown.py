@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from memreact.reactor import Reactor
 from memreact.sources.account import read_account
 from memreact.sources.pressure import now_us
 from memreact.sources.protection import read_protection
-from memreact.telemetry.decisions import DecisionLog
+from memreact.telemetry.decisions import DecisionLog, as_text
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.measures import Measures
 from memreact.telemetry.possible import all_cold_bytes
@@ -30,9 +31,12 @@ from memreact.telemetry.recorder import Recorder
 from memreact.telemetry.squeezes import SqueezeFeed
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
+from memreact_schemas.explanation import Explanation
 from memreact_schemas.status import CgroupStatus, Status
 
 if TYPE_CHECKING:
+    from memreact.close_look import CloseLook
+    from memreact.sources.close_look import Looks
     from memreact.telemetry.metrics import Exporter
 
 __all__ = ["Shown", "clock_time", "take_stock"]
@@ -74,6 +78,7 @@ class Shown:
         self._exporter: Exporter | None = None
         self._recorder = recorder
         self._started_at = now_us()
+        self._looks: Looks | None = None
         self.squeezes = SqueezeFeed()
         self.troubles: Callable[[], tuple[str, ...]] = tuple
         """What cannot be listened on, as soon as somebody listens."""
@@ -89,6 +94,7 @@ class Shown:
             clock=now_us,
             take_stock=self._books.take_stock,
             host_holds=self._books.host_holds,
+            explain=self.explain,
             squeezer=self._squeezer(),
             recorder=self._recorder,
         )
@@ -119,6 +125,31 @@ class Shown:
         """One cgroup after the other: all, or one and those below it."""
         limits = None if path is None else read_protection(self._layout, path)
         return cgroups_of(self._reactor.state, self._reactor.rules, now_us(), path, limits)
+
+    async def explain(self, path: str) -> Explanation | None:
+        """Explain one cgroup; None where there is none. One at a time: it remembers its looks."""
+        from memreact.telemetry.explaining import explanation_of  # noqa: PLC0415  # if asked for
+
+        name = next((each for each in self._reactor.state.memcgs if as_text(each) == path), None)
+        if name is None:
+            return None
+        loop = asyncio.get_running_loop()
+        look = await loop.run_in_executor(None, self._look_at, name)
+        state, rows = self._reactor.state, self._decisions.rows()
+        if name not in state.memcgs:
+            return None
+        return explanation_of(state, self._store.settings, name, look, rows=rows, now=now_us())
+
+    def _look_at(self, name: str) -> CloseLook:
+        """Read all of it, on a thread: it asks about each process."""
+        from memreact.ground import read_folios  # noqa: PLC0415  # see above
+        from memreact.sources.close_look import Looks, look_closely  # noqa: PLC0415
+
+        if self._looks is None:
+            self._looks = Looks()
+        guest, size = self._reactor.state.guest, page_size()
+        own_path, folios = guest.own_path if guest else "/", read_folios(self._layout, size)
+        return look_closely(self._layout, own_path, name, folios, self._looks)
 
     def metrics(self) -> Iterator[str]:
         """All of it as numbers, in parts."""

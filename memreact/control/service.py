@@ -39,6 +39,7 @@ from memreact.telemetry.recorder import Recorder
 from memreact_schemas import control, doctor, varlink
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
+from memreact_schemas.explanation import Explanation
 from memreact_schemas.status import CgroupStatus, DecisionRow, Status
 from memreact_schemas.swap import (
     AddSwap,
@@ -60,6 +61,10 @@ _STATUS_SECS = 10
 FOLLOWERS_MAX = 4  # who record at the same time: each may let some megabytes wait
 
 
+async def _no_explanation(_: str) -> NoReturn:
+    raise _not_possible("nothing is explained here")
+
+
 def _no_ledger(*_: object) -> NoReturn:
     raise _not_possible("no ledger is kept here")
 
@@ -78,6 +83,7 @@ class Guest(NamedTuple):
         take_stock: Reads where the memory is, for the ledger in a status.
         host_holds: Takes in what the host said that it holds.
         squeezer: Squeezes; None where nobody does.
+        explain: Explains one cgroup; None where there is none. Called again only when it is done.
         recorder: Records; None where nobody does.
         swapper: Takes disks into use as swap; None where nobody does.
     """
@@ -91,6 +97,7 @@ class Guest(NamedTuple):
     take_stock: Callable[[], Awaitable[None]] = _no_ledger
     host_holds: Callable[[int], None] = _no_ledger
     squeezer: Squeezer | None = None
+    explain: Callable[[str], Awaitable[Explanation | None]] = _no_explanation
     recorder: Recorder | None = None
     swapper: Swapper | None = None
 
@@ -128,6 +135,7 @@ class MemreactService:
         self._audit = audit
         self._settings_told: tuple[_Told, Encoded] | None = None
         self._telling = asyncio.Lock()
+        self._explaining = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._squeezing: Squeezing | None = None
         self._answers: Mapping[str, Callable[[Any, Peer], Answer]] = {
@@ -138,6 +146,7 @@ class MemreactService:
             "DeleteRule": self._delete_rule,
             "DropPushed": self._drop_pushed,
             "GetStatus": self._get_status,
+            "Explain": self._explain,
             "GetDoctor": self._get_doctor,
             "Pause": self._pause,
             "Resume": self._resume,
@@ -255,6 +264,18 @@ class MemreactService:
         if path is not None and not told:
             raise _not_possible(f"there is no cgroup {path}")
         return Encoded(control.StatusAnswer(status=self._guest.status(tuple(told))))
+
+    def _explain(self, call: control.Explain, peer: Peer) -> Coroutine[Any, Any, control.Explained]:
+        del peer
+        return self._explained(_normal(call.path))
+
+    async def _explained(self, path: str) -> control.Explained:
+        """Explain to one after the other: each look asks about many processes."""
+        async with self._explaining:
+            explanation = await self._guest.explain(path)
+        if explanation is None:
+            raise _not_possible(f"no_such_cgroup: {path}")
+        return control.Explained(explanation=explanation)
 
     def _get_doctor(
         self, call: control.GetDoctor, peer: Peer

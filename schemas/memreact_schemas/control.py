@@ -15,6 +15,7 @@ from msgspec import Meta, Struct, to_builtins
 
 from memreact_schemas import doctor
 from memreact_schemas.config import CgroupEntry, Config, LogLevel, Node
+from memreact_schemas.explanation import Explanation
 from memreact_schemas.status import DecisionRow, LedgerTally, Status
 from memreact_schemas.swap import (
     AddSwap,
@@ -48,6 +49,8 @@ __all__ = [
     "DeleteRule",
     "Doctor",
     "DropPushed",
+    "Explain",
+    "Explained",
     "GetDoctor",
     "GetSettings",
     "GetStatus",
@@ -237,6 +240,22 @@ class StatusAnswer(_Answer, frozen=True, kw_only=True):
     """What goes on."""
 
     status: Status
+
+
+class Explain(_Call, frozen=True, kw_only=True):
+    """Ask why no more of a cgroup is evicted, what was decided, and what would change it.
+
+    Args:
+        path: Of the cgroup.
+    """
+
+    path: str
+
+
+class Explained(_Answer, frozen=True, kw_only=True):
+    """What explains a cgroup."""
+
+    explanation: Explanation
 
 
 class GetDoctor(_Call, frozen=True, kw_only=True):
@@ -517,6 +536,7 @@ METHODS: Mapping[str, Method] = {
     "DeleteRule": Method(DeleteRule, Changed, writes=True),
     "DropPushed": Method(DropPushed, Changed, writes=True),
     "GetStatus": Method(GetStatus, StatusAnswer, writes=False),
+    "Explain": Method(Explain, Explained, writes=False),
     "GetDoctor": Method(GetDoctor, Doctor, writes=False),
     "Pause": Method(Pause, Paused, writes=True),
     "Resume": Method(Resume, Nothing, writes=True),

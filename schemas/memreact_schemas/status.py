@@ -13,14 +13,17 @@ from typing import Literal
 from msgspec import Struct
 
 __all__ = [
+    "CgroupDelays",
     "CgroupLimits",
     "CgroupStatus",
     "CompactionStatus",
     "Counters",
     "DecisionRow",
+    "Delays",
     "Doing",
     "GenerationStatus",
     "HoldStatus",
+    "HurtStatus",
     "KeepStatus",
     "LedgerRun",
     "LedgerStatus",
@@ -240,6 +243,61 @@ class CgroupStatus(Struct, frozen=True, kw_only=True):
     limits: CgroupLimits | None = None
 
 
+class Delays(Struct, frozen=True, kw_only=True, gc=False):
+    """What living processes waited, summed: five that wait for a second are five seconds.
+
+    Args:
+        since_us: From when on; None where it is since each of them began.
+        processes: How many were asked about.
+        gone: How many have ended since then, with what they waited last.
+        left_out: How many were too many to ask about.
+        reclaim_us: For memory to be reclaimed, which they did themselves; None where this kernel
+            does not say.
+        swap_in_us: For swapped-out memory to come back.
+        thrashing_us: For page cache that had just been evicted; None as above.
+        compact_us: For memory to be compacted; None as above.
+        block_io_us: For disks.
+    """
+
+    since_us: int | None = None
+    processes: int = 0
+    gone: int = 0
+    left_out: int = 0
+    reclaim_us: int | None = None
+    swap_in_us: int = 0
+    thrashing_us: int | None = None
+    compact_us: int | None = None
+    block_io_us: int = 0
+
+
+class CgroupDelays(Struct, frozen=True, kw_only=True):
+    """What a cgroup's processes waited while memreact worked, until after it let go.
+
+    Args:
+        path: The cgroup, without those below it.
+        delays: What they waited.
+    """
+
+    path: str
+    delays: Delays
+
+
+class HurtStatus(Struct, frozen=True, kw_only=True):
+    """Who waited for memory when work was broken off last, where the kernel counts delays.
+
+    Args:
+        at_us: When that was read.
+        since_us: From when on it is counted: work began after it.
+        left_out: Processes that were too many to ask about.
+        cgroups: The worst first; a few of them.
+    """
+
+    at_us: int
+    since_us: int
+    left_out: int = 0
+    cgroups: tuple[CgroupDelays, ...] = ()
+
+
 class PauseStatus(Struct, frozen=True, kw_only=True, gc=False):
     """The guest is hurt, and we stay away until it is quiet.
 
@@ -444,6 +502,7 @@ class Status(Struct, frozen=True, kw_only=True):
         idle_because: Why nothing may be done in this guest at all.
         pause: The guest is hurt, and we stay away.
         hold: An operator's pause.
+        hurt: Who waited when work was broken off last; None before that.
         squeeze: An operator wants memory back, now.
         keep: An operator wants that to stay so.
         next_turn_at_us: When the next turn begins; None where nothing is due or one runs.
@@ -477,6 +536,7 @@ class Status(Struct, frozen=True, kw_only=True):
     idle_because: str | None = None
     pause: PauseStatus | None = None
     hold: HoldStatus | None = None
+    hurt: HurtStatus | None = None
     squeeze: SqueezeStatus | None = None
     keep: KeepStatus | None = None
     next_turn_at_us: int | None = None

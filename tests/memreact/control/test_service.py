@@ -33,6 +33,7 @@ from memreact.telemetry.squeezes import SqueezeFeed
 from memreact_schemas import control, doctor
 from memreact_schemas.config import DEFAULTS, U64_MAX, Config, Control, Memcg
 from memreact_schemas.control import METHODS, tables_from_wire
+from memreact_schemas.explanation import Explanation, HarmStatus, PressureNow
 from memreact_schemas.status import CgroupStatus, Counters, DecisionRow, NextEviction, Status
 from memreact_schemas.swap import (
     AddSwap,
@@ -51,6 +52,7 @@ HOST_OVER_VSOCK = Peer("host", may_read=True, may_write=True, over_vsock=True)
 READER = Peer("uid 1000", may_read=True, may_write=False)
 IO = "io.memreact"
 FILE = "/etc/memreact/memreact.toml"
+PRESSURE = PressureNow(period_limit_ppm=1, eviction_limit_ppm=2, guest_limit_ppm=3, window_us=4)
 NEXT = NextEviction(waits_for="x", text="x")
 REPORT = doctor.Report(
     version="1",
@@ -92,6 +94,7 @@ class Daemon:
         self.swaps: list[AddSwap | RemoveSwap] = []
         self.swap_trouble: SwapTrouble | None = None
         self.examined = 0
+        self.explaining = self.most_explained = 0
         self.examining = threading.Event()
         self.examining.set()
         self.hub = Hub()
@@ -110,6 +113,7 @@ class Daemon:
             take_stock=self._take_stock,
             host_holds=self.host_holds.append,
             squeezer=self._squeezer(),
+            explain=self._explain,
             recorder=self.recorder,
             swapper=Swapper(self._areas, self._add_swap, self._remove_swap),
         )
@@ -139,6 +143,16 @@ class Daemon:
             turns=self.stock_taken,
             cgroups=cgroups,
         )
+
+    async def _explain(self, path: str) -> Explanation | None:
+        self.explaining += 1
+        self.most_explained = max(self.most_explained, self.explaining)
+        await asyncio.sleep(0)
+        self.explaining -= 1
+        found = next(self.cgroups(path), None)
+        if found is None:
+            return None
+        return Explanation(now_us=1, cgroup=found, pressure=PRESSURE, harm=HarmStatus())
 
     async def _take_stock(self) -> None:
         await asyncio.sleep(0)
@@ -467,6 +481,29 @@ async def test_status_is_gathered_for_one_reader_at_a_time(
 
 
 @pytest.mark.asyncio
+async def test_cgroups_are_explained_to_one_after_the_other(daemon: Daemon) -> None:
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(daemon.serve(READER)) for _ in range(3)]
+        for client in clients:
+            await client.send(call(f"{IO}.Explain", {"path": "a/"}))
+        for client in clients:
+            answer = await client.message()
+            assert answer is not None
+            assert answer["parameters"]["explanation"]["cgroup"]["path"] == "/a"
+    assert daemon.most_explained == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "told"), [("/x", "no_such_cgroup: /x"), ("/../x", "InvalidParameter")]
+)
+@pytest.mark.asyncio
+async def test_what_is_no_cgroup_is_not_explained(daemon: Daemon, path: str, told: str) -> None:
+    async with daemon.serve(READER) as client:
+        await client.send(call(f"{IO}.Explain", {"path": path}))
+        assert told in str(await client.message())
+
+
+@pytest.mark.asyncio
 async def test_doctor_looks_on_a_thread_and_once_for_all_who_ask(daemon: Daemon) -> None:
     daemon.examining.clear()
     async with daemon.serve(READER) as first, daemon.serve(READER) as second:
@@ -626,6 +663,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "AddRule": {"rule": {"path": "/a"}},
     "SetRule": {"rule": {"path": "/a"}},
     "DeleteRule": {"path": "/a"},
+    "Explain": {"path": "/a"},
     "Pause": {"seconds": 1},
     "SetLogLevel": {"level": "info"},
     "HostHolds": {"held_bytes": 5},
