@@ -43,6 +43,7 @@ def test_only_what_asks_is_no_write() -> None:
         "ListSwap",
         "Record",
         "Watch",
+        "WhatIf",
     }
 
 
