@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -26,11 +27,19 @@ from memreact.sources.pressure import now_us
 from memreact.sources.protection import read_protection
 from memreact.telemetry.decisions import DecisionLog, as_text
 from memreact.telemetry.hub import Hub
+from memreact.telemetry.measures import Measures
 from memreact.telemetry.possible import all_cold_bytes
+from memreact.telemetry.recorder import Recorder
 from memreact.telemetry.squeezes import SqueezeFeed
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
+from memreact_schemas.explanation import Explanation
 from memreact_schemas.status import CgroupStatus, CgroupUse, GuestReading, Status
+
+if TYPE_CHECKING:
+    from memreact.close_look import CloseLook
+    from memreact.sources.close_look import Looks
+    from memreact.telemetry.metrics import Exporter
 
 __all__ = ["Shown", "clock_time", "take_stock"]
 
@@ -47,6 +56,8 @@ class Shown:
         hub: Who follows.
         layout: Where the kernel shows its files.
         books: Where the memory is.
+        measures: What was counted for metrics.
+        recorder: Who records.
     """
 
     def __init__(  # noqa: PLR0913  # it looks at many
@@ -58,6 +69,8 @@ class Shown:
         layout: Layout,
         *,
         books: Bookkeeper,
+        measures: Measures,
+        recorder: Recorder,
     ) -> None:
         self._reactor = reactor
         self._store = store
@@ -65,7 +78,11 @@ class Shown:
         self._hub = hub
         self._layout = layout
         self._books = books
+        self._measures = measures
+        self._exporter: Exporter | None = None
+        self._recorder = recorder
         self._started_at = now_us()
+        self._looks: Looks | None = None
         self.squeezes = SqueezeFeed()
         self.troubles: Callable[[], tuple[str, ...]] = tuple
         """What cannot be listened on, as soon as somebody listens."""
@@ -81,9 +98,11 @@ class Shown:
             clock=now_us,
             take_stock=self._books.take_stock,
             host_holds=self._books.host_holds,
+            explain=self.explain,
             squeezer=self._squeezer(),
             look=self.look,
             kept=self._decisions.rows,
+            recorder=self._recorder,
         )
 
     def _squeezer(self) -> Squeezer:
@@ -134,6 +153,51 @@ class Shown:
             decisions=self._decisions.made,
             cgroups_total=len(memcgs),
             cgroups=tuple(uses),
+        )
+
+    async def explain(self, path: str) -> Explanation | None:
+        """Explain one cgroup; None where there is none. One at a time: it remembers its looks."""
+        from memreact.telemetry.explaining import explanation_of  # noqa: PLC0415  # if asked for
+
+        name = next((each for each in self._reactor.state.memcgs if as_text(each) == path), None)
+        if name is None:
+            return None
+        loop = asyncio.get_running_loop()
+        look = await loop.run_in_executor(None, self._look_at, name)
+        state, rows = self._reactor.state, self._decisions.rows()
+        if name not in state.memcgs:
+            return None
+        return explanation_of(state, self._store.settings, name, look, rows=rows, now=now_us())
+
+    def _look_at(self, name: str) -> CloseLook:
+        """Read all of it, on a thread: it asks about each process."""
+        from memreact.ground import read_folios  # noqa: PLC0415  # see above
+        from memreact.sources.close_look import Looks, look_closely  # noqa: PLC0415
+
+        if self._looks is None:
+            self._looks = Looks()
+        guest, size = self._reactor.state.guest, page_size()
+        own_path, folios = guest.own_path if guest else "/", read_folios(self._layout, size)
+        return look_closely(self._layout, own_path, name, folios, self._looks)
+
+    def metrics(self) -> Iterator[str]:
+        """All of it as numbers, in parts."""
+        from memreact.own_cost import read_own_cost  # noqa: PLC0415  # only where somebody asks
+        from memreact.telemetry.metrics import Exporter, Seen  # noqa: PLC0415
+
+        if self._exporter is None:
+            self._exporter = Exporter()
+        state, control = self._reactor.state, self._store.settings.config.control
+        return self._exporter.tell(
+            Seen(
+                state=state,
+                rules=self._reactor.rules,
+                now=now_us(),
+                around=self._around(),
+                measures=self._measures,
+                cost=read_own_cost(self._layout),
+                cgroups_max=control.metrics_cgroups or 0,
+            )
         )
 
     def line(self) -> str:

@@ -7,14 +7,16 @@ from contextlib import suppress
 from kernelio.errors import KernelioError
 from kernelio.layout import Layout
 from kernelio.meminfo import read_meminfo
-from kernelio.process import cpu_us, memory_cost, voluntary_switches
 from kernelio.psi import read_cgroup_stall, read_guest_stall
 from kernelio.swap import SwapDevice, read_swaps, read_zram, zram_name
+from memreact.own_cost import read_own_cost
 from memreact.sources.pressure import now_us
 from memreact.sources.protection import read_protection
 from memreact_schemas.status import CgroupUse, GuestReading, OwnCost, SwapAreaReading
 
 __all__ = ["read_guest", "read_use"]
+
+_US_PER_SEC = 1_000_000
 
 
 def read_guest(layout: Layout) -> GuestReading:
@@ -50,16 +52,16 @@ def read_use(layout: Layout, path: str) -> CgroupUse | None:
 
 
 def _own(layout: Layout) -> OwnCost | None:
-    try:
-        memory = memory_cost(layout=layout)
-        return OwnCost(
-            cpu_us=cpu_us(layout=layout),
-            rss_bytes=memory.rss_bytes,
-            anon_bytes=memory.anon_bytes,
-            wake_ups=sum(voluntary_switches(layout=layout).values()),
-        )
-    except KernelioError:
+    cost = read_own_cost(layout)
+    if cost.memory is None:
         return None
+    seconds = cost.user_s + cost.system_s + cost.children_user_s + cost.children_system_s
+    return OwnCost(
+        cpu_us=round(seconds * _US_PER_SEC),
+        rss_bytes=cost.memory.rss_bytes,
+        anon_bytes=cost.memory.anon_bytes,
+        wake_ups=cost.wakeups,
+    )
 
 
 def _swap(layout: Layout) -> tuple[SwapAreaReading, ...]:

@@ -15,7 +15,23 @@ from msgspec import Meta, Struct, to_builtins
 
 from memreact_schemas import doctor
 from memreact_schemas.config import CgroupEntry, Config, LogLevel, Node
+from memreact_schemas.explanation import Explanation
 from memreact_schemas.status import DecisionRow, GuestReading, LedgerTally, Status
+from memreact_schemas.swap import (
+    AddSwap,
+    AlreadySwap,
+    ListSwap,
+    NoSuchDevice,
+    NoSuchSwap,
+    NotEnoughMemory,
+    NotForSwap,
+    RemoveSwap,
+    SwapAdded,
+    SwapAreas,
+    SwapoffEnded,
+    SwapRefused,
+    SwapRemoved,
+)
 
 __all__ = [
     "ERRORS",
@@ -34,6 +50,8 @@ __all__ = [
     "DeleteRule",
     "Doctor",
     "DropPushed",
+    "Explain",
+    "Explained",
     "GetDoctor",
     "GetSettings",
     "GetStatus",
@@ -48,6 +66,8 @@ __all__ = [
     "Pause",
     "Paused",
     "Problem",
+    "Record",
+    "RecordItem",
     "ReleaseSqueeze",
     "Resume",
     "RevisionConflict",
@@ -132,6 +152,7 @@ class SettingsInForce(_Answer, frozen=True, kw_only=True):
         revision: Grows by one with each change.
         origins: Where each value comes from, by `memcg.swap` or `memcg.cgroup[/a].swap`.
         problem: Why a file that changed was not taken.
+        unsaved: Why a restart of the daemon would lose what was pushed last.
         warnings: What was not taken, or has no effect.
     """
 
@@ -139,6 +160,7 @@ class SettingsInForce(_Answer, frozen=True, kw_only=True):
     revision: int
     origins: dict[str, str]
     problem: Problem | None = None
+    unsaved: str | None = None
     warnings: tuple[str, ...]
 
 
@@ -238,6 +260,22 @@ class Looked(_Answer, frozen=True, kw_only=True):
     """What the kernel says now."""
 
     reading: GuestReading
+
+
+class Explain(_Call, frozen=True, kw_only=True):
+    """Ask why no more of a cgroup is evicted, what was decided, and what would change it.
+
+    Args:
+        path: Of the cgroup.
+    """
+
+    path: str
+
+
+class Explained(_Answer, frozen=True, kw_only=True):
+    """What explains a cgroup."""
+
+    explanation: Explanation
 
 
 class GetDoctor(_Call, frozen=True, kw_only=True):
@@ -429,6 +467,26 @@ class SqueezeItem(_Answer, frozen=True, kw_only=True):
     end: SqueezeEnd | None = None
 
 
+class Record(_Call, frozen=True, kw_only=True):
+    """Ask for a row of answers that is a recording, line by line; see docs/recording.md.
+
+    Args:
+        flight: What the flight recorder holds, which ends by itself; None means no: all that
+            happens from now on.
+        status_seconds: Seconds between two lines of status, 0 for none; None means 10. What the
+            flight recorder holds has those of turns and pauses.
+    """
+
+    flight: bool | None = None
+    status_seconds: Annotated[int, Meta(ge=0, le=3600)] | None = None
+
+
+class RecordItem(_Answer, frozen=True, kw_only=True):
+    """Some lines of a recording, in their order."""
+
+    lines: tuple[object, ...]
+
+
 class Nothing(_Answer, frozen=True, kw_only=True):
     """It was done."""
 
@@ -501,6 +559,7 @@ METHODS: Mapping[str, Method] = {
     "DropPushed": Method(DropPushed, Changed, writes=True),
     "GetStatus": Method(GetStatus, StatusAnswer, writes=False),
     "Look": Method(Look, Looked, writes=False),
+    "Explain": Method(Explain, Explained, writes=False),
     "GetDoctor": Method(GetDoctor, Doctor, writes=False),
     "Pause": Method(Pause, Paused, writes=True),
     "Resume": Method(Resume, Nothing, writes=True),
@@ -508,7 +567,11 @@ METHODS: Mapping[str, Method] = {
     "Squeeze": Method(Squeeze, SqueezeItem, writes=True, streams=True),
     "ReleaseSqueeze": Method(ReleaseSqueeze, Nothing, writes=True),
     "HostHolds": Method(HostHolds, Nothing, writes=True),
+    "ListSwap": Method(ListSwap, SwapAreas, writes=False),
+    "AddSwap": Method(AddSwap, SwapAdded, writes=True),
+    "RemoveSwap": Method(RemoveSwap, SwapRemoved, writes=True),
     "SetLogLevel": Method(SetLogLevel, Changed, writes=True),
+    "Record": Method(Record, RecordItem, writes=False, streams=True),
     "Watch": Method(Watch, WatchItem, writes=False, streams=True),
 }
 
@@ -519,6 +582,13 @@ ERRORS: tuple[type[Struct], ...] = (
     NoSuchRule,
     NotPossible,
     Busy,
+    NoSuchDevice,
+    NotForSwap,
+    AlreadySwap,
+    NoSuchSwap,
+    NotEnoughMemory,
+    SwapoffEnded,
+    SwapRefused,
 )
 
 

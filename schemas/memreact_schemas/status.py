@@ -13,16 +13,19 @@ from typing import Literal
 from msgspec import Struct
 
 __all__ = [
+    "CgroupDelays",
     "CgroupLimits",
     "CgroupStatus",
     "CgroupUse",
     "CompactionStatus",
     "Counters",
     "DecisionRow",
+    "Delays",
     "Doing",
     "GenerationStatus",
     "GuestReading",
     "HoldStatus",
+    "HurtStatus",
     "KeepStatus",
     "LedgerRun",
     "LedgerStatus",
@@ -31,6 +34,7 @@ __all__ = [
     "NodeStatus",
     "OwnCost",
     "PauseStatus",
+    "PromotionStatus",
     "SqueezeStatus",
     "StallShare",
     "Status",
@@ -185,6 +189,24 @@ class CgroupLimits(Struct, frozen=True, kw_only=True, gc=False):
     swap_max_bytes: int | None = None
 
 
+class PromotionStatus(Struct, frozen=True, kw_only=True, gc=False):
+    """What came back to a cgroup from swap, and whether so much that no more of it goes there.
+
+    Args:
+        promoted_bytes: Came back, from one turn to the next.
+        over_us: Within so long.
+        workingset_bytes: What the cgroup touches, of which the limit is a share.
+        limit_ppm_per_min: The most that may come back in a minute, per million; 0 is no limit.
+        over_limit: No anonymous memory goes before its next turn.
+    """
+
+    promoted_bytes: int
+    over_us: int
+    workingset_bytes: int
+    limit_ppm_per_min: int
+    over_limit: bool
+
+
 class CgroupStatus(Struct, frozen=True, kw_only=True):
     """One cgroup: what is known of it, what was done to it, and what comes next.
 
@@ -201,6 +223,7 @@ class CgroupStatus(Struct, frozen=True, kw_only=True):
         last: The last decision on it.
         next_eviction: The soonest of its nodes.
         pressure: Its own stall, without what is below it, from its last turn to the last survey.
+        promotion: What its last turn judged by; None where nothing can have come back from swap.
         away_until_us: It ran out of memory, and is left alone until then.
         floor_bytes: What the settings keep for it; None where that is nothing.
         limits: Read only where one cgroup was asked for.
@@ -218,9 +241,65 @@ class CgroupStatus(Struct, frozen=True, kw_only=True):
     last: DecisionRow | None = None
     next_eviction: NextEviction
     pressure: StallShare | None = None
+    promotion: PromotionStatus | None = None
     away_until_us: int | None = None
     floor_bytes: int | None = None
     limits: CgroupLimits | None = None
+
+
+class Delays(Struct, frozen=True, kw_only=True, gc=False):
+    """What living processes waited, summed: five that wait for a second are five seconds.
+
+    Args:
+        since_us: From when on; None where it is since each of them began.
+        processes: How many were asked about.
+        gone: How many have ended since then, with what they waited last.
+        left_out: How many were too many to ask about.
+        reclaim_us: For memory to be reclaimed, which they did themselves; None where this kernel
+            does not say.
+        swap_in_us: For swapped-out memory to come back.
+        thrashing_us: For page cache that had just been evicted; None as above.
+        compact_us: For memory to be compacted; None as above.
+        block_io_us: For disks.
+    """
+
+    since_us: int | None = None
+    processes: int = 0
+    gone: int = 0
+    left_out: int = 0
+    reclaim_us: int | None = None
+    swap_in_us: int = 0
+    thrashing_us: int | None = None
+    compact_us: int | None = None
+    block_io_us: int = 0
+
+
+class CgroupDelays(Struct, frozen=True, kw_only=True):
+    """What a cgroup's processes waited while memreact worked, until after it let go.
+
+    Args:
+        path: The cgroup, without those below it.
+        delays: What they waited.
+    """
+
+    path: str
+    delays: Delays
+
+
+class HurtStatus(Struct, frozen=True, kw_only=True):
+    """Who waited for memory when work was broken off last, where the kernel counts delays.
+
+    Args:
+        at_us: When that was read.
+        since_us: From when on it is counted: work began after it.
+        left_out: Processes that were too many to ask about.
+        cgroups: The worst first; a few of them.
+    """
+
+    at_us: int
+    since_us: int
+    left_out: int = 0
+    cgroups: tuple[CgroupDelays, ...] = ()
 
 
 class PauseStatus(Struct, frozen=True, kw_only=True, gc=False):
@@ -427,6 +506,7 @@ class Status(Struct, frozen=True, kw_only=True):
         idle_because: Why nothing may be done in this guest at all.
         pause: The guest is hurt, and we stay away.
         hold: An operator's pause.
+        hurt: Who waited when work was broken off last; None before that.
         squeeze: An operator wants memory back, now.
         keep: An operator wants that to stay so.
         next_turn_at_us: When the next turn begins; None where nothing is due or one runs.
@@ -460,6 +540,7 @@ class Status(Struct, frozen=True, kw_only=True):
     idle_because: str | None = None
     pause: PauseStatus | None = None
     hold: HoldStatus | None = None
+    hurt: HurtStatus | None = None
     squeeze: SqueezeStatus | None = None
     keep: KeepStatus | None = None
     next_turn_at_us: int | None = None
@@ -517,10 +598,10 @@ class OwnCost(Struct, frozen=True, kw_only=True, gc=False):
     """What memreact costs its guest.
 
     Args:
-        cpu_us: CPU time since the start, in steps of the kernel's tick.
+        cpu_us: CPU time since the start, of it and of the children that compacted.
         rss_bytes: Resident.
         anon_bytes: Of it, what cannot be dropped and read again.
-        wake_ups: How often its threads that live were woken.
+        wake_ups: How often one of its threads was woken.
     """
 
     cpu_us: int

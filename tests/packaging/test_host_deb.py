@@ -67,6 +67,12 @@ def test_a_command_of_the_host_finds_its_modules(unpacked_host: Path, command: s
     assert f"usage: {command} " in answer.stdout
 
 
+def test_rules_and_dashboard_for_others_are_among_the_examples(unpacked_host: Path) -> None:
+    examples = unpacked_host / "usr/share/doc/memreact-host/examples"
+    for name in ("alerts.yml", "dashboard.json"):
+        assert (examples / name).read_bytes() == (ROOT / "packaging/metrics" / name).read_bytes()
+
+
 def _dpkg(root: Path, *words: str | Path) -> None:
     subprocess.run(["dpkg", f"--root={root}", FORCE, *words], check=True, stdout=subprocess.DEVNULL)
 

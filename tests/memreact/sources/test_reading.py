@@ -6,13 +6,12 @@ import pytest
 
 from kernelio.errors import KernelioError
 from memreact.sources.reading import read_guest, read_use
-from memreact_schemas.status import CgroupUse, OwnCost, SwapAreaReading
+from memreact_schemas.status import CgroupUse, SwapAreaReading
 from tests.fake_guest import FakeGuest
 from tests.goldens import golden_text
 from tests.memreact.kernel_files import pressure, shows_memcg, shows_stall
 
 _ROLLUP = "Rss: 100 kB\nAnonymous: 60 kB\nPrivate_Clean: 1 kB\nPrivate_Dirty: 2 kB\nLocked: 3 kB\n"
-_STAT = "7 (memreact) S 1 1 1 0 -1 0 0 0 0 0 150 50 0 0 20 0 4 0 1 1 1\n"
 _SWAPS = (
     "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
     "/dev/zram0                              partition\t1024\t\t512\t\t100\n"
@@ -27,9 +26,6 @@ def shown(guest: FakeGuest) -> FakeGuest:
     guest.shows("/proc/swaps", _SWAPS)
     guest.shows("/sys/block/zram0/mm_stat", "500 200 300 0 0 0 0 0\n")
     guest.shows("/proc/self/smaps_rollup", _ROLLUP)
-    guest.shows("/proc/self/stat", _STAT)
-    for thread, woken in ((7, 30), (8, 12)):
-        guest.shows(f"/proc/self/task/{thread}/status", f"voluntary_ctxt_switches:\t{woken}\n")
     shows_stall(guest, "", 1_500, 700)
     return guest
 
@@ -39,10 +35,9 @@ def test_reads_stalls_swap_and_what_we_cost(shown: FakeGuest) -> None:
     assert (said.memory_stall_us, said.io_stall_us) == (1_500, 700)
     assert said.total_bytes > said.available_bytes > 0
     assert said.own is not None
-    assert said.own == OwnCost(
-        cpu_us=said.own.cpu_us, rss_bytes=100 << 10, anon_bytes=60 << 10, wake_ups=42
-    )
+    assert (said.own.rss_bytes, said.own.anon_bytes) == (100 << 10, 60 << 10)
     assert said.own.cpu_us > 0
+    assert said.own.wake_ups > 0
     assert said.swap == (
         SwapAreaReading(
             path="/dev/zram0",

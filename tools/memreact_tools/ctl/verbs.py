@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from memreact_schemas import control
-from memreact_tools.ctl import show
+from memreact_tools.ctl import explained, show, swap
 from memreact_tools.ctl.duration import parse_duration
 from memreact_tools.ctl.keys import (
     Misused,
@@ -76,6 +76,10 @@ def _status(asked: Namespace) -> Struct:
 
 def _show_status(raw: bytes, asked: Namespace) -> str:
     return show.status_in_words(raw, path=asked.path, everything=asked.all)
+
+
+def _explain(asked: Namespace) -> Struct:
+    return _made(control.Explain, path=asked.path)
 
 
 def _get(asked: Namespace) -> Struct:
@@ -202,6 +206,9 @@ def _no_parameters(_asked: Namespace) -> None:
 
 VERBS: Mapping[str, Verb] = {
     "status": Verb("GetStatus", _status, _show_status, row=False),
+    "explain": Verb(
+        "Explain", _explain, lambda raw, _asked: explained.explanation_in_words(raw), row=False
+    ),
     "get": Verb(
         "GetSettings",
         _get,
@@ -221,6 +228,21 @@ VERBS: Mapping[str, Verb] = {
         takes_s=_squeeze_seconds,
     ),
     "squeeze --release": Verb("ReleaseSqueeze", _release_squeeze, lambda _raw, _asked: "released"),
+    "swap list": Verb(
+        "ListSwap", _no_parameters, lambda raw, _asked: swap.areas_in_words(raw), row=False
+    ),
+    "swap add": Verb(
+        "AddSwap",
+        swap.add_parameters,
+        lambda raw, _asked: swap.added_in_words(raw),
+        takes_s=swap.add_takes_s,
+    ),
+    "swap remove": Verb(
+        "RemoveSwap",
+        swap.remove_parameters,
+        lambda raw, _asked: swap.removed_in_words(raw),
+        takes_s=swap.remove_takes_s,
+    ),
     "run-now": Verb("RunNow", _run_now, lambda _raw, _asked: "begun"),
     "doctor": Verb(
         "GetDoctor", _no_parameters, lambda raw, _asked: show.doctor_in_words(raw), row=False
