@@ -196,7 +196,8 @@ class GuestModel:
 
     def _end_pause(self, at_us: int) -> None:
         if self._is_paused():
-            self.pauses[-1] = self.pauses[-1]._replace(end_us=at_us)
+            begin_us = self.pauses[-1].begin_us
+            self.pauses[-1] = PauseSpan(begin_us, max(at_us, begin_us))
 
     def _see_tree(self, status: Status) -> None:
         self.cgroups = {each.path: each for each in status.cgroups}
