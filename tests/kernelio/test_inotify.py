@@ -177,10 +177,10 @@ def test_a_storm_is_read_in_pieces_and_its_overflow_told(
     inotify.add(guest.path("/shop"), IN_MODIFY)
     # In turn: an event like the one before it is not queued.
     for _ in range(queue // 2 + 1):
-        for file in files:
-            os.pwrite(file, b"x", 0)
-    for file in files:
-        os.close(file)
+        for fd in files:
+            os.pwrite(fd, b"x", 0)
+    for fd in files:
+        os.close(fd)
     pieces = list(iter(inotify.read, []))
     events = [event for piece in pieces for event in piece]
     assert events[-1] == Watched(-1, IN_Q_OVERFLOW, "")

@@ -70,16 +70,20 @@ def free_port() -> int:
 
 
 class Prometheus:
-    """A server that scrapes some targets each second, until its `with` block is left.
+    """A server that scrapes some targets, until its `with` block is left.
 
     Args:
         targets: Ports of localhost, by the name of their job.
         rules: Files of alert rules.
+        every_s: Seconds between two scrapes.
     """
 
-    def __init__(self, targets: Mapping[str, int], rules: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, targets: Mapping[str, int], rules: Sequence[Path] = (), *, every_s: int = 1
+    ) -> None:
         self._targets = targets
         self._rules = rules
+        self._every_s = every_s
         self._port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="memreact-prometheus-"))
 
@@ -121,13 +125,13 @@ class Prometheus:
         jobs = [
             {
                 "job_name": job,
-                "scrape_timeout": "900ms",
+                "scrape_timeout": f"{self._every_s * 900}ms",
                 "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
             }
             for job, port in self._targets.items()
         ]
         return {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "global": {"scrape_interval": f"{self._every_s}s", "evaluation_interval": "1s"},
             "rule_files": [str(path.resolve()) for path in self._rules],
             "scrape_configs": jobs,
         }
