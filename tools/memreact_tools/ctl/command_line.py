@@ -98,6 +98,21 @@ def _reading(verbs: _Verbs) -> None:
     _verb(verbs, "doctor", "what the guest can do, and what is missing")
     watch = _verb(verbs, "watch", "decisions as they are made")
     watch.add_argument("--status", action="store_true", help="status as it changes, too")
+    record = _verb(verbs, "record", "write all that happens into a file, until interrupted")
+    record.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="a new file; compressed if it ends in .gz; - is stdout",
+    )
+    record.add_argument(
+        "--flight", action="store_true", help="what the flight recorder holds, and no more"
+    )
+    record.add_argument("--for", dest="length", metavar="TIME", help="for so long, as in 10m")
+    record.add_argument(
+        "--status-every", metavar="TIME", help="between two lines of status; 0 for none (10 s)"
+    )
 
 
 def _changing(verbs: _Verbs) -> None:
