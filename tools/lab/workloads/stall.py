@@ -25,7 +25,7 @@ class High:
     Lowering it makes the writer reclaim; the program that stalls must not wait for that.
     """
 
-    def __init__(self, cgroup: str, file: str) -> None:
+    def __init__(self, cgroup: str, file: str = "memory.high") -> None:
         reader, self._writer = os.pipe()
         if os.fork() == 0:
             os.close(self._writer)
@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("cgroup", help="folder of the cgroup to join")
     parser.add_argument("--mib", type=int, default=64, help="memory to touch, round and round")
     parser.add_argument("--high", default="8M", help="the limit while it stalls")
-    parser.add_argument("--file", default="memory.high", help="whose limit; memory.max never sleeps")
+    parser.add_argument(
+        "--file", default="memory.high", help="whose limit; memory.max never sleeps"
+    )
     parser.add_argument("--seconds", type=float, default=1.0, help="of each stall")
     arguments = parser.parse_args()
     high = High(arguments.cgroup, arguments.file)
