@@ -20,7 +20,7 @@ _TOUCH_PAGES = 16
 
 
 class High:
-    """Writes memory.high, or another limit, from a process outside the cgroup, which nothing throttles.
+    """Writes memory.high, or another limit, from a process outside of it, which nothing throttles.
 
     Lowering it makes the writer reclaim; the program that stalls must not wait for that.
     """
