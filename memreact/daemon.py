@@ -18,7 +18,7 @@ from kernelio.layout import Layout
 from kernelio.process import lock_memory_on_fault
 from kernelio.psi import Fired, TriggerSet
 from kernelio.uevent import open_monitor
-from memreact.actions import Action, Compact
+from memreact.actions import Action, BreakOff, Compact
 from memreact.actuator.worker import Work, Worker
 from memreact.bookkeeper import Bookkeeper
 from memreact.capabilities import find_capabilities
@@ -40,6 +40,7 @@ from memreact.garbage import collect_if_due, keep_passes_short
 from memreact.gate import Gate
 from memreact.ground import break_ground, capabilities_read, decides, switch_on, would_switch_on
 from memreact.hands import Hands
+from memreact.harm import HarmWatch
 from memreact.mailbox import Mailbox
 from memreact.policy.state import Step
 from memreact.reactor import Reactor
@@ -58,6 +59,7 @@ from memreact.systemd import Notifier, is_journal, puts_back_for_us, watchdog_us
 from memreact.telemetry.decisions import DecisionLog, row_of
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
+from memreact.telemetry.measures import Measures
 from memreact.telemetry.trace import Trace
 
 __all__ = ["Daemon", "run"]
@@ -121,6 +123,7 @@ class Daemon:
         self._books = Bookkeeper(
             self._loop, lambda: take_stock(layout, self._reactor), now_us, self._accounted
         )
+        self._measures = Measures()
         self._shown = Shown(
             self._reactor,
             store,
@@ -128,8 +131,10 @@ class Daemon:
             self._hub,
             layout,
             books=self._books,
+            measures=self._measures,
             recorder=self._recording.recorder,
         )
+        self._harm = HarmWatch(self._loop, layout, self._own_path, self._reactor.handle)
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
         self._idle_because: str | None = None
@@ -161,6 +166,7 @@ class Daemon:
             files=files,
             audit=Audit(self._journal.at("notice"), now_us, self._loop),
             journal=self._journal,
+            metrics=self._shown.metrics,
         )
 
     @property
@@ -213,6 +219,7 @@ class Daemon:
         before, self._settings = self._settings, fresh
         works_otherwise = not fresh.rules.work_like(before.rules)
         if works_otherwise:
+            self._measures.asked_to_stop(now_us())
             self._hands.break_off()
         self._journal.level = fresh.rules.log_level
         self._recording.settle(fresh.config.log)
@@ -315,6 +322,9 @@ class Daemon:
         self._hands.stops_handled = max(
             self._hands.stops_handled, *(stops for _, stops in fired), 0
         )
+        for each, stops in fired:
+            if stops:
+                self._measures.stalled(Instant(each.at_us))
         for name in dict.fromkeys(each.name for each, _ in fired if not each.gone):
             self._reactor.handle(self._stall(name))
         for mail in mails:
@@ -332,15 +342,23 @@ class Daemon:
         return StallSeen(sample, trigger or "guest")
 
     def _perform(self, action: Action) -> Event | None:
+        if isinstance(action, Work):
+            self._measures.begins()
         if isinstance(action, Compact):  # as long as it was told to take is not too long
             self._busy_since = Instant(max(now_us(), action.ends_by))
         elif isinstance(action, Work):
             self._busy_since = now_us()
+        elif isinstance(action, BreakOff):
+            self._measures.asked_to_stop(now_us())
         return self._hands.perform(action)
 
     def _observe(self, event: Event, made: Step, now: Instant) -> None:
+        before = self._books.ledger.since_start
         self._books.observe(event, made.state, now)
+        took = self._books.ledger.since_start.minus(before)
+        self._measures.observe(event, made.state, made.decisions, took.file_bytes + took.anon_bytes)
         self._shown.squeezes.observe(made)
+        self._harm.observe(made, now)
         self._recording.observe(event, made, now, self._settings, self._shown.status)
         for decision in made.decisions:
             self._decisions.add(now, decision)
@@ -437,6 +455,7 @@ class Daemon:
         self._disturbances.close()
         self._desk.close()
         self._books.close()
+        self._harm.close()
         if self._feeding is not None:
             self._feeding.cancel()
         self._loop.remove_reader(self._mailbox.fileno())

@@ -23,6 +23,7 @@ __all__ = [
     "Generation",
     "Guard",
     "GuestPressure",
+    "HarmSeen",
     "HoldAsked",
     "Inspected",
     "Inspection",
@@ -30,6 +31,7 @@ __all__ = [
     "LimitHit",
     "MemcgAppeared",
     "MemcgChanged",
+    "MemcgDelays",
     "MemcgGone",
     "MemcgView",
     "NodeView",
@@ -332,6 +334,46 @@ class LimitHit(Struct, frozen=True, tag=True):
     oom: int = 0
 
 
+class MemcgDelays(Struct, frozen=True):
+    """What the processes of a memcg waited between two readings; None is not said by this kernel.
+
+    Args:
+        path: The memcg, without those below it.
+        processes: How many there are.
+        gone: How many ended meanwhile, with what they waited last.
+        reclaim_us: For memory to be reclaimed.
+        swap_in_us: For swapped-out memory to come back.
+        thrashing_us: For page cache that had just been evicted.
+        compact_us: For memory to be compacted.
+        block_io_us: For disks.
+    """
+
+    path: str
+    processes: int
+    gone: int
+    reclaim_us: int | None
+    swap_in_us: int
+    thrashing_us: int | None
+    compact_us: int | None
+    block_io_us: int
+
+
+class HarmSeen(Struct, frozen=True, tag=True):
+    """Who waited for memory since work began until after it was broken off, the worst first.
+
+    Args:
+        since: The moment of the reading before it.
+        at: The moment of the one after it.
+        memcgs: Those that were hurt, a few of them.
+        left_out: Processes that were too many to ask about.
+    """
+
+    since: Instant
+    at: Instant
+    memcgs: tuple[MemcgDelays, ...]
+    left_out: int = 0
+
+
 class MemcgAppeared(Struct, frozen=True, tag=True):
     """A memcg exists that did not, or at start."""
 
@@ -433,6 +475,7 @@ Event = (
     | CompactionEnded
     | StallSeen
     | LimitHit
+    | HarmSeen
     | MemcgAppeared
     | MemcgChanged
     | MemcgGone

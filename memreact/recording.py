@@ -21,7 +21,7 @@ from memreact.telemetry.recorder import About, Recorder
 from memreact.telemetry.trace import Trace, encoded
 from memreact_schemas.config import Log
 from memreact_schemas.status import Status
-from memreact_schemas.trace import Failed, Source
+from memreact_schemas.trace import NULL, Failed, Source
 
 __all__ = ["Breaches", "Recording"]
 
@@ -123,7 +123,7 @@ class Recording:
             at_hand: The event that was decided on just then.
         """
         text = f"{type(error).__name__}: {error}"[:_ERROR_MAX]
-        event = None if at_hand is None else Raw(encoded(at_hand))
+        event = NULL if at_hand is None else Raw(encoded(at_hand))
         self._leave("crash", Failed(at=self._clock(), event=event, error=text))
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from typing import Protocol
 
@@ -46,12 +46,20 @@ class RecordRow:
         recorder: Where they come from.
         guest: Looked at for the lines of status.
         status_secs: Seconds between two of them; 0 for none.
+        sleep: Waits for so many seconds.
     """
 
-    def __init__(self, recorder: Recorder, guest: Look, status_secs: int) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        guest: Look,
+        status_secs: int,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._recorder = recorder
         self._guest = guest
         self._status_secs = status_secs
+        self._sleep = sleep
         self._follower: Follower | None = None
         self._telling: asyncio.Task[None] | None = None
 
@@ -84,7 +92,7 @@ class RecordRow:
                 turns, seen = brief.turns, await self._all_cgroups()
             status = guest.status(seen)
             follower.put(line_of(StatusLine(at=guest.clock(), status=status)))
-            await asyncio.sleep(self._status_secs)
+            await self._sleep(self._status_secs)
 
     async def _all_cgroups(self) -> tuple[CgroupStatus, ...]:
         """Look at some cgroups at a time: between them a stall is heard of."""

@@ -38,6 +38,7 @@ __all__ = [
     "forbidden",
     "is_within",
     "own_stalls",
+    "period_stall",
     "plan",
     "still_to_age",
     "with_baselines",
@@ -274,13 +275,26 @@ def _done(turn: Turn, subject: _Subject) -> Because | None:
 
 
 def _period_stall(turn: Turn, subject: _Subject, now: Instant) -> Because | None:
-    """The idle phase's own limit; a memcg that was never seen before has only a baseline."""
-    memcg, rules = subject.memcg, subject.rules
-    if memcg.stall_us is None or memcg.stall_at >= turn.started_at or not subject.due:
+    """The idle phase's limit, for whom it is time; what the turn itself cost does not count."""
+    if subject.memcg.stall_at >= turn.started_at or not subject.due:
         return None
-    stall = sum(
-        max(0, new - old) for new, old in zip(subject.stall_us, memcg.stall_us, strict=True)
-    )
+    return period_stall(subject.memcg, subject.stall_us, subject.rules, now)
+
+
+def period_stall(
+    memcg: Memcg, stall_us: tuple[int, int], rules: MemcgRules, now: Instant
+) -> Because | None:
+    """Whether a memcg stalled too much since its last turn; one never seen has only a baseline.
+
+    Args:
+        memcg: With the totals of then.
+        stall_us: Its own totals of now, memory and io, without what is below it.
+        rules: What holds for it.
+        now: The moment.
+    """
+    if memcg.stall_us is None:
+        return None
+    stall = sum(max(0, new - old) for new, old in zip(stall_us, memcg.stall_us, strict=True))
     elapsed = max(1, now - memcg.stall_at)
     if stall * _PPM <= rules.period_limit_ppm * elapsed:
         return None

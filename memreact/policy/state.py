@@ -23,6 +23,7 @@ from memreact.actions import (
 from memreact.events import (
     CapabilitiesRead,
     Fragmentation,
+    HarmSeen,
     Inspection,
     Instant,
     MemcgView,
@@ -34,6 +35,7 @@ from memreact.policy.refault import Appetite
 
 __all__ = [
     "START",
+    "TOLD",
     "Aside",
     "Baseline",
     "Candidate",
@@ -62,6 +64,9 @@ __all__ = [
     "with_memcg",
     "with_turn",
 ]
+
+TOLD = "hurt"
+"""The verdict of what is told of a memcg and decides nothing about it."""
 
 START = Instant(0)
 """Before anything happened."""
@@ -513,6 +518,7 @@ class State:
         compact: What is remembered of compactions, and when the next one is due.
         ooms: Where an OOM kill was heard of, and when: it hit a memcg there or below.
         samples: Pressure readings of the last window.
+        hurt: Who waited for memory when work was broken off last, as far as that is counted.
         stopping: Nothing new begins.
     """
 
@@ -532,6 +538,7 @@ class State:
     compact: Compacting = Compacting()
     ooms: Mapping[str, Instant] = field(default_factory=lambda: MappingProxyType({}))
     samples: Samples = ()
+    hurt: HarmSeen | None = None
     stopping: bool = False
 
 
@@ -572,6 +579,8 @@ def decided(state: State, decisions: tuple[Decision, ...], now: Instant) -> Stat
     """Remember the last decision on each memcg, and count its reason."""
     changed: dict[str, Memcg] = {}
     for decision in decisions:
+        if decision.verdict == TOLD:
+            continue
         memcg = changed.get(decision.path) or state.memcgs.get(decision.path)
         if memcg is not None:
             changed[decision.path] = _counted(memcg, decision, now)

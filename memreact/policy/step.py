@@ -13,6 +13,7 @@ from memreact.events import (
     CompactionEnded,
     Event,
     Fragmentation,
+    HarmSeen,
     HoldAsked,
     Inspected,
     Instant,
@@ -41,6 +42,7 @@ from memreact.policy.asked import (
     run_asked,
 )
 from memreact.policy.closing import oom_heard, stay_away
+from memreact.policy.harm import harm_seen
 from memreact.policy.promotion import PromotionLore, with_gone_child
 from memreact.policy.schedule import (
     due_periods,
@@ -116,6 +118,8 @@ def _meaning(state: State, event: Event, rules: Rules, now: Instant) -> Step:  #
             return stall_seen(state, event, rules, now)
         case LimitHit():
             return _limit_hit(state, event, rules, now)
+        case HarmSeen():
+            return harm_seen(state, event)
         case MemcgAppeared():
             return _appeared(state, event)
         case MemcgChanged():

@@ -18,6 +18,7 @@ from memreact.telemetry.trace import Entry
 from memreact_schemas.config import Config
 from memreact_schemas.recording import ForeignLine
 from memreact_schemas.trace import (
+    NULL,
     Checkpoint,
     Failed,
     Gap,
@@ -117,7 +118,7 @@ def moments(lines: Iterable[tuple[int, Line]], patch: Config | None = None) -> I
             case Gap():
                 yield Missed(number, line.lines)
             case Failed():
-                event = None if line.event is None else _event(number, line.event)
+                event = None if bytes(line.event) == bytes(NULL) else _event(number, line.event)
                 yield Broke(number, Instant(line.at), event, line.error)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
+from memreact.actions import Age, Compact, Evict, Reclaim
 from memreact.events import Event, Instant
 from memreact.policy.state import State, Step
 from memreact.settings import Settings
@@ -113,7 +114,8 @@ class Recorder:
         entry = Entry(now, event, made.actions, made.decisions, made.wake_at)
         self._put(line_of(entry), now)
         self._state, self._at = made.state, now
-        self._begin_flight()
+        if not _writes(made.state):
+            self._begin_flight()
 
     def add_status(self, status: Status, now: Instant) -> None:
         """Let the flight recorder show how things stood; whoever follows asks by themselves."""
@@ -246,6 +248,15 @@ class Follower:
         """Follow no longer; what waits is let go."""
         self._recorder.leave(self)
         self._lines.clear()
+
+
+def _writes(state: State) -> bool:
+    """Whether something is written that may have to be broken off.
+
+    A checkpoint of thousands of cgroups holds the interpreter's lock for milliseconds.
+    """
+    work = None if state.turn is None else state.turn.doing
+    return isinstance(work, Evict | Reclaim | Age | Compact)
 
 
 def _sizes(log: Log) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from memreact.actions import Age, Compact, Decision, ReadFragmentation, Survey
-from memreact.events import Instant, NodeView
+from memreact.events import HarmSeen, Instant, NodeView
 from memreact.policy.plan import is_within, own_stalls
 from memreact.policy.pressure import worst_guest_stall
 from memreact.policy.protection import floor_bytes
@@ -25,13 +25,16 @@ from memreact.telemetry.possible import (
     soonest,
 )
 from memreact_schemas.status import (
+    CgroupDelays,
     CgroupLimits,
     CgroupStatus,
     CompactionStatus,
     Counters,
+    Delays,
     Doing,
     GenerationStatus,
     HoldStatus,
+    HurtStatus,
     KeepStatus,
     LedgerStatus,
     NodeStatus,
@@ -42,7 +45,15 @@ from memreact_schemas.status import (
     Status,
 )
 
-__all__ = ["Surroundings", "cgroups_of", "status_line", "status_of"]
+__all__ = [
+    "Surroundings",
+    "cgroups_of",
+    "doing_of",
+    "hold_status",
+    "pause_status",
+    "status_line",
+    "status_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +144,12 @@ def status_of(
         revision=rules.revision,
         now_us=now,
         started_at_us=around.started_at,
-        doing=_doing(state),
+        doing=doing_of(state),
         at_work=as_text(eviction.candidate.path) if eviction else None,
         idle_because=state.guest.idle_because if state.guest else None,
-        pause=_pause(state),
-        hold=_hold(state),
+        pause=pause_status(state),
+        hold=hold_status(state),
+        hurt=None if state.hurt is None else _hurt(state.hurt),
         squeeze=_squeeze(state),
         keep=_keep(state),
         next_turn_at_us=_next_turn_at(state),
@@ -162,7 +174,8 @@ def status_of(
     )
 
 
-def _doing(state: State) -> Doing:
+def doing_of(state: State) -> Doing:
+    """Say what the worker is at."""
     guest, turn = state.guest, state.turn
     if state.stopping:
         return "stopping"
@@ -214,7 +227,8 @@ def _compaction(state: State, now: Instant) -> CompactionStatus | None:
     )
 
 
-def _pause(state: State) -> PauseStatus | None:
+def pause_status(state: State) -> PauseStatus | None:
+    """Tell of the pause, if there is one."""
     pause = state.pause
     if pause is None:
         return None
@@ -225,6 +239,30 @@ def _pause(state: State) -> PauseStatus | None:
         figures=row.figures,
         looks_at_us=pause.check_at,
         looks=pause.checks,
+    )
+
+
+def _hurt(seen: HarmSeen) -> HurtStatus:
+    return HurtStatus(
+        at_us=seen.at,
+        since_us=seen.since,
+        left_out=seen.left_out,
+        cgroups=tuple(
+            CgroupDelays(
+                path=as_text(each.path),
+                delays=Delays(
+                    since_us=seen.since,
+                    processes=each.processes,
+                    gone=each.gone,
+                    reclaim_us=each.reclaim_us,
+                    swap_in_us=each.swap_in_us,
+                    thrashing_us=each.thrashing_us,
+                    compact_us=each.compact_us,
+                    block_io_us=each.block_io_us,
+                ),
+            )
+            for each in seen.memcgs
+        ),
     )
 
 
@@ -257,7 +295,8 @@ def _keep(state: State) -> KeepStatus | None:
     )
 
 
-def _hold(state: State) -> HoldStatus | None:
+def hold_status(state: State) -> HoldStatus | None:
+    """Tell of an operator's pause, if there is one."""
     hold = state.hold
     if hold is None:
         return None

@@ -16,6 +16,7 @@ from memreact_schemas.status import Status
 __all__ = [
     "FORMAT",
     "LINE_BYTES_MAX",
+    "NULL",
     "VERSION",
     "Checkpoint",
     "Decided",
@@ -37,6 +38,9 @@ VERSION = 1
 
 LINE_BYTES_MAX = 64 << 20
 """A survey or a checkpoint of every cgroup that a guest can have is far smaller."""
+
+NULL = Raw(b"null")
+"""Stands where nothing is."""
 
 Source: TypeAlias = Literal["flight", "record", "trace", "crash", "limit"]
 """Who wrote it: the flight recorder as it was asked for, whoever follows, `memreact run --trace`, a
@@ -137,11 +141,11 @@ class Failed(_Line, frozen=True, kw_only=True, tag="failed", tag_field="line"):
     """The event that the daemon was at when it ended by a bug.
 
     Args:
-        event: What happened; None where nothing did just then.
+        event: What happened; null where nothing did just then.
         error: The last line of the trace of the bug.
     """
 
-    event: Raw | None = None
+    event: Raw = NULL
     error: str
 
 

@@ -53,7 +53,7 @@ ALL = (
     STEP,
     SettingsLine(at=3, revision=2, settings=Raw(b'{"memcg":{}}')),
     Gap(at=3, lines=7),
-    Failed(at=3, event=None, error="KeyError: 'x'"),
+    Failed(at=3, error="KeyError: 'x'"),
     END,
 )
 

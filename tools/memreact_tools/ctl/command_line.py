@@ -91,9 +91,28 @@ def _reading(verbs: _Verbs) -> None:
     get = _verb(verbs, "get", "settings in force, and where they come from")
     get.add_argument("keys", nargs="*", metavar="KEY", help="as in memcg.swap, or memcg")
     _verb(verbs, "diff", "settings that differ from the defaults, or between guests")
+    explain = _verb(
+        verbs, "explain", "why no more of a cgroup is evicted, and what would change it"
+    )
+    explain.add_argument("path", metavar="CGROUP", help="its path")
     _verb(verbs, "doctor", "what the guest can do, and what is missing")
     watch = _verb(verbs, "watch", "decisions as they are made")
     watch.add_argument("--status", action="store_true", help="status as it changes, too")
+    record = _verb(verbs, "record", "write all that happens into a file, until interrupted")
+    record.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="a new file; compressed if it ends in .gz; - is stdout",
+    )
+    record.add_argument(
+        "--flight", action="store_true", help="what the flight recorder holds, and no more"
+    )
+    record.add_argument("--for", dest="length", metavar="TIME", help="for so long, as in 10m")
+    record.add_argument(
+        "--status-every", metavar="TIME", help="between two lines of status; 0 for none (10 s)"
+    )
 
 
 def _changing(verbs: _Verbs) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from memreact_schemas import control
-from memreact_tools.ctl import show, swap
+from memreact_tools.ctl import explained, show, swap
 from memreact_tools.ctl.duration import parse_duration
 from memreact_tools.ctl.keys import (
     Misused,
@@ -76,6 +76,10 @@ def _status(asked: Namespace) -> Struct:
 
 def _show_status(raw: bytes, asked: Namespace) -> str:
     return show.status_in_words(raw, path=asked.path, everything=asked.all)
+
+
+def _explain(asked: Namespace) -> Struct:
+    return _made(control.Explain, path=asked.path)
 
 
 def _get(asked: Namespace) -> Struct:
@@ -202,6 +206,9 @@ def _no_parameters(_asked: Namespace) -> None:
 
 VERBS: Mapping[str, Verb] = {
     "status": Verb("GetStatus", _status, _show_status, row=False),
+    "explain": Verb(
+        "Explain", _explain, lambda raw, _asked: explained.explanation_in_words(raw), row=False
+    ),
     "get": Verb(
         "GetSettings",
         _get,
