@@ -5,7 +5,7 @@ known it took 17 ms of a quick machine, and for as long the waiting thread canno
 made at the start is never looked at again, young objects are looked at in small lots, and the rest
 when nothing is at work.
 
-Source: https://docs.python.org/3/library/gc.html
+Source: Doc/library/gc.rst of CPython
 """
 
 from __future__ import annotations

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from kernelio.layout import Layout
 from kernelio.meminfo import page_size
@@ -34,7 +36,7 @@ from memreact.telemetry.squeezes import SqueezeFeed
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
 from memreact_schemas.explanation import Explanation
-from memreact_schemas.status import CgroupStatus, Status
+from memreact_schemas.status import CgroupStatus, CgroupUse, GuestReading, Status
 
 if TYPE_CHECKING:
     from memreact.close_look import CloseLook
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from memreact.telemetry.metrics import Exporter
 
 __all__ = ["Shown", "clock_time", "take_stock"]
+
+_USES_AT_ONCE = 16
 
 
 class Shown:
@@ -99,6 +103,8 @@ class Shown:
             host_holds=self._books.host_holds,
             explain=self.explain,
             squeezer=self._squeezer(),
+            look=self.look,
+            kept=self._decisions.rows,
             recorder=self._recorder,
             foresee=self.foresee,
         )
@@ -154,6 +160,29 @@ class Shown:
         )
         told = await asyncio.get_running_loop().run_in_executor(None, look)
         return foreseen(told, size, rate_measured=per_ms > 0)
+
+    async def look(self, paths: Sequence[str]) -> GuestReading:
+        """Read what the kernel says now, of these cgroups some at a time.
+
+        Raises:
+            KernelioError: /proc/meminfo cannot be read.
+        """
+        from memreact.sources.reading import read_guest, read_use  # noqa: PLC0415  # for lookers
+
+        memcgs = self._reactor.state.memcgs
+        names = _names_of(memcgs, paths)
+        uses: list[CgroupUse] = []
+        for at, path in enumerate(paths, 1):
+            use = read_use(self._layout, names[path]) if path in names else None
+            uses += [] if use is None else [replace(use, path=path)]
+            if at % _USES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return replace(
+            read_guest(self._layout),
+            decisions=self._decisions.made,
+            cgroups_total=len(memcgs),
+            cgroups=tuple(uses),
+        )
 
     async def explain(self, path: str) -> Explanation | None:
         """Explain one cgroup; None where there is none. One at a time: it remembers its looks."""
@@ -229,6 +258,14 @@ class Shown:
             dropped=self._hub.dropped,
             ledger=self._books.status(self._reactor.rules),
         )
+
+
+def _names_of(memcgs: Mapping[str, object], paths: Sequence[str]) -> dict[str, str]:
+    """The kernel's names of those that exist, by how they are told."""
+    names = {path: path for path in paths if path in memcgs and path.isascii()}
+    if len(names) < len(paths):
+        names |= {as_text(path): path for path in memcgs if not path.isascii()}
+    return names
 
 
 def take_stock(layout: Layout, reactor: Reactor) -> tuple[Account, int]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from kernelio.errors import KernelioError
 from memreact.actions import Because
 from memreact.control.audit import Audit, as_json
 from memreact.control.peer import Peer
@@ -40,7 +42,7 @@ from memreact_schemas import control, doctor, varlink
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
 from memreact_schemas.explanation import Explanation
-from memreact_schemas.status import CgroupStatus, DecisionRow, Status
+from memreact_schemas.status import CgroupStatus, DecisionRow, GuestReading, Status
 from memreact_schemas.swap import (
     AddSwap,
     ListSwap,
@@ -84,6 +86,10 @@ class Foreseen(NamedTuple):
     rate_measured: bool
 
 
+def _no_look(*_: object) -> NoReturn:
+    raise _not_possible("nobody reads here")
+
+
 class Guest(NamedTuple):
     """What the service asks of the rest of the daemon.
 
@@ -98,6 +104,8 @@ class Guest(NamedTuple):
         take_stock: Reads where the memory is, for the ledger in a status.
         host_holds: Takes in what the host said that it holds.
         squeezer: Squeezes; None where nobody does.
+        look: Reads what the kernel says now, and the use of these cgroups.
+        kept: Gives the decisions that are kept and were made after this number, oldest first.
         explain: Explains one cgroup; None where there is none. Called again only when it is done.
         recorder: Records; None where nobody does.
         foresee: Tells what a turn would come to by other settings, and touches nothing.
@@ -113,6 +121,8 @@ class Guest(NamedTuple):
     take_stock: Callable[[], Awaitable[None]] = _no_ledger
     host_holds: Callable[[int], None] = _no_ledger
     squeezer: Squeezer | None = None
+    look: Callable[[Sequence[str]], Awaitable[GuestReading]] = _no_look
+    kept: Callable[[int], Iterator[DecisionRow]] = lambda _: iter(())
     explain: Callable[[str], Awaitable[Explanation | None]] = _no_explanation
     recorder: Recorder | None = None
     foresee: Callable[[Settings], Awaitable[Foreseen]] = _no_prospects
@@ -164,6 +174,7 @@ class MemreactService:
             "DeleteRule": self._delete_rule,
             "DropPushed": self._drop_pushed,
             "GetStatus": self._get_status,
+            "Look": self._look,
             "Explain": self._explain,
             "GetDoctor": self._get_doctor,
             "Pause": self._pause,
@@ -275,6 +286,14 @@ class MemreactService:
         if path is not None and not told:
             raise _not_possible(f"there is no cgroup {path}")
         return Encoded(control.StatusAnswer(status=self._guest.status(tuple(told))))
+
+    async def _look(self, call: control.Look, peer: Peer) -> control.Looked:
+        del peer
+        paths = dict.fromkeys(_normal(path, "paths") for path in call.paths or ())
+        try:
+            return control.Looked(reading=await self._guest.look(tuple(paths)))
+        except KernelioError as error:
+            raise _not_possible(str(error)) from error
 
     def _explain(self, call: control.Explain, peer: Peer) -> Coroutine[Any, Any, control.Explained]:
         del peer
@@ -443,14 +462,27 @@ class MemreactService:
         places = WATCHERS_MAX if peer.may_write else WATCHERS_MAX - _KEPT_FOR_WRITERS
         if self._hub.subscribers >= places:
             raise _not_possible(f"{places} watch already")
-        return _Watching(self._hub, self._guest, decisions=decisions, status=status)
+        kept = (
+            None if call.since is None or not decisions else partial(self._guest.kept, call.since)
+        )
+        return _Watching(self._hub, self._guest, kept, decisions=decisions, status=status)
 
 
 class _Watching:
-    """One follower's row of answers; the first one of status tells how things stand now."""
+    """One follower's row of answers: how things stand now, what is kept, and then what comes."""
 
-    def __init__(self, hub: Hub, guest: Guest, *, decisions: bool, status: bool) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        guest: Guest,
+        kept: Callable[[], Iterator[DecisionRow]] | None,
+        *,
+        decisions: bool,
+        status: bool,
+    ) -> None:
         self._hub = hub
+        self._kept_since = kept
+        self._kept: Iterator[DecisionRow] = iter(())
         self._first = guest.status(()) if status else None
         self._decisions = decisions
         self._status = status
@@ -461,6 +493,8 @@ class _Watching:
         self._following = self._hub.subscribe(
             _WAITING_MAX, wake, decisions=self._decisions, status=self._status
         )
+        if self._kept_since is not None:
+            self._kept = self._kept_since()
         wake()
 
     def take(self) -> control.WatchItem | None:
@@ -468,13 +502,14 @@ class _Watching:
         following = self._following
         if following is None:
             return None
-        item, self._first = self._first or following.take(), None
+        item, self._first = self._first or next(self._kept, None) or following.take(), None
         if isinstance(item, DecisionRow):
             return control.WatchItem(decision=item, dropped=following.dropped)
         return None if item is None else control.WatchItem(status=item, dropped=following.dropped)
 
     def close(self) -> None:
         """Follow no more."""
+        self._kept = iter(())
         if self._following is not None:
             self._following.close()
             self._following = None

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct, to_builtins
 from memreact_schemas import doctor
 from memreact_schemas.config import CgroupEntry, Config, LogLevel, Node
 from memreact_schemas.explanation import Explanation
-from memreact_schemas.status import DecisionRow, LedgerTally, Status
+from memreact_schemas.status import DecisionRow, GuestReading, LedgerTally, Status
 from memreact_schemas.swap import (
     AddSwap,
     AlreadySwap,
@@ -37,6 +37,7 @@ __all__ = [
     "ERRORS",
     "HOLD_SECONDS_MAX",
     "INTERFACE",
+    "LOOK_CGROUPS_MAX",
     "METHODS",
     "PORT",
     "SOCKET",
@@ -55,6 +56,8 @@ __all__ = [
     "GetSettings",
     "GetStatus",
     "HostHolds",
+    "Look",
+    "Looked",
     "Method",
     "NoSuchRule",
     "NotPossible",
@@ -95,6 +98,7 @@ INTERFACE = "io.memreact"
 SOCKET = "/run/memreact/io.memreact"
 PORT = 1050
 HOLD_SECONDS_MAX = 86_400  # a day: a pause always ends
+LOOK_CGROUPS_MAX = 256  # ten files are read of each
 
 SQUEEZE_SECONDS_MAX = 3_600  # an hour: a squeeze always ends
 
@@ -246,6 +250,22 @@ class StatusAnswer(_Answer, frozen=True, kw_only=True):
     status: Status
 
 
+class Look(_Call, frozen=True, kw_only=True):
+    """Read once what the kernel says now: for whoever looks on, so that nobody reads otherwise.
+
+    Args:
+        paths: Of cgroups to read the use of; None for none.
+    """
+
+    paths: Annotated[tuple[str, ...], Meta(max_length=LOOK_CGROUPS_MAX)] | None = None
+
+
+class Looked(_Answer, frozen=True, kw_only=True):
+    """What the kernel says now."""
+
+    reading: GuestReading
+
+
 class Explain(_Call, frozen=True, kw_only=True):
     """Ask why no more of a cgroup is evicted, what was decided, and what would change it.
 
@@ -330,10 +350,12 @@ class Watch(_Call, frozen=True, kw_only=True):
     Args:
         decisions: None means yes.
         status: None means no.
+        since: Tell first of the decisions that are kept and have a number above this one.
     """
 
     decisions: bool | None = None
     status: bool | None = None
+    since: _Rev | None = None
 
 
 class WatchItem(_Answer, frozen=True, kw_only=True):
@@ -624,6 +646,7 @@ METHODS: Mapping[str, Method] = {
     "DeleteRule": Method(DeleteRule, Changed, writes=True),
     "DropPushed": Method(DropPushed, Changed, writes=True),
     "GetStatus": Method(GetStatus, StatusAnswer, writes=False),
+    "Look": Method(Look, Looked, writes=False),
     "Explain": Method(Explain, Explained, writes=False),
     "GetDoctor": Method(GetDoctor, Doctor, writes=False),
     "Pause": Method(Pause, Paused, writes=True),

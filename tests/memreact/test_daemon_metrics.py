@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+
+import pytest
 
 from kernelio.process import voluntary_switches
+from kernelio.psi import Fired
+from memreact.actions import Evict
+from memreact.events import BatchEnded, Instant
 from tests.fake_guest import FakeGuest
-from tests.memreact.test_daemon import PATIENCE_S
-from tests.memreact.test_daemon_control import SLOW, Call, Start, call, guest, start
+from tests.memreact.test_daemon import BUSY, PATIENCE_S, WRITES_BLOCK, Alive, Running
+from tests.memreact.test_daemon_control import SLOW, Call, Caller, Start, call, guest, start
 from tests.official_openmetrics import families_of
 
 __all__ = ["call", "guest", "start"]
@@ -72,3 +78,35 @@ def test_who_has_read_the_metrics_leaves_no_thread_that_wakes_up(
         assert daemon.is_silent()
     assert daemon.is_silent()
     assert voluntary_switches(daemon.process.pid) == before
+
+
+def test_how_long_changed_settings_take_to_stop_a_write_is_told(guest: FakeGuest) -> None:
+    daemon = Running(guest, BUSY, "uvloop", first=WRITES_BLOCK)
+    caller = None
+    try:
+        daemon.does(Evict)
+        caller = Caller(guest)
+        caller.asks("PatchSettings", patch={"memcg": {"disabled": True}})
+        gives_up_at = time.monotonic() + PATIENCE_S
+        while not (found := scrape(guest))["memreact_event_to_stop_seconds_count", "other"]:
+            assert time.monotonic() < gives_up_at
+        assert found["memreact_event_to_stop_seconds_count", "stall"] == 0
+        assert found["memreact_event_to_stop_seconds_sum", "other"] < PATIENCE_S
+    finally:
+        if caller is not None:
+            caller.close()
+        daemon.close()
+
+
+@pytest.mark.asyncio
+async def test_a_stall_counts_from_when_its_trigger_woke_the_waiting_thread(
+    guest: FakeGuest,
+) -> None:
+    alive = Alive(guest)
+    ended = BatchEnded("/shop", 0, 64, "broken_off", None, took_us=9_000, ended_at=Instant(10_000))
+    alive.daemon._mailbox.post(ended)
+    alive.daemon._fired(Fired("/gone", True, 3_000), 0)  # noqa: FBT003  # positional
+    alive.daemon._fired(Fired("/shop", False, 4_000), 1)  # noqa: FBT003
+    alive.daemon._mail()
+    await alive.ends()
+    assert alive.daemon._measures.stops_by_stall.total == 6_000

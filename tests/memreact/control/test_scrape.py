@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -110,6 +111,21 @@ async def test_a_request_may_come_in_pieces() -> None:
             await client.send(GET[at : at + 1])
             await settled()
         assert status(await answer(client)) == 200
+
+
+@pytest.mark.asyncio
+async def test_who_has_closed_their_side_after_asking_is_told_all_the_same() -> None:
+    async with serve(ScrapeProtocol(Scrapes(Teller()))) as client:
+        await client.send(GET)
+        client.stream.shutdown(socket.SHUT_WR)
+        assert status(await answer(client)) == 200
+
+
+@pytest.mark.asyncio
+async def test_who_closes_their_side_without_asking_is_not_waited_for() -> None:
+    async with serve(ScrapeProtocol(Scrapes(Teller()))) as client:
+        client.stream.shutdown(socket.SHUT_WR)
+        assert await answer(client) == b""
 
 
 @given(st.binary(max_size=300))

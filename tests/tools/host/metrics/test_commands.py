@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
@@ -20,7 +21,7 @@ import pytest
 from memreact_schemas.openmetrics import CONTENT_TYPE
 from memreact_tools.address import AddressError, UnixAddress, VsockAddress
 from memreact_tools.host.__main__ import main
-from memreact_tools.host.metrics.commands import guests_of
+from memreact_tools.host.metrics.commands import _Fleet, guests_of
 from memreact_tools.host.metrics.serve import (
     CONNECTIONS_MAX,
     Server,
@@ -45,11 +46,29 @@ def test_a_guest_is_called_by_its_name_or_else_by_its_address() -> None:
 
 
 @pytest.mark.parametrize(
-    "texts", [[], ["vsock:7"], ["a=vsock:7:1", "a=vsock:8:1"], ["vsock:7:1", "b=vsock:7:1"], ["=x"]]
+    "texts", [["vsock:7"], ["a=vsock:7:1", "a=vsock:8:1"], ["vsock:7:1", "b=vsock:7:1"], ["=x"]]
 )
 def test_guests_that_cannot_be_told_apart_or_reached_are_refused(texts: list[str]) -> None:
     with pytest.raises(AddressError):
         guests_of(iter(texts), hybrid_port=None)
+
+
+def test_a_file_of_guests_is_read_for_each_scrape_and_a_bad_one_leaves_what_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "guests"
+    file.write_text("vsock:7:1052\n")
+    asked = Namespace(address_file=str(file), guests=["one=vsock:6:1052"], hybrid_port=None)
+    fleet = _Fleet(asked, {})
+    assert list(fleet.now().values()) == ["one", "vsock:7:1052"]
+    for text in ("vsock:7:1052\nnonsense\n", "vsock:7:1052\nnonsense\n", "vsock:6:1052\n"):
+        file.write_text(text)
+        assert list(fleet.now().values()) == ["one", "vsock:7:1052"]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2  # the same trouble is told once
+    assert "nonsense" in told[0]
+    file.write_text("")
+    assert list(fleet.now().values()) == ["one"]
 
 
 def test_printed_once_with_a_guest_that_does_not_answer(

@@ -66,11 +66,36 @@ def metrics(asked: argparse.Namespace) -> int:
         return _fails(str(error), _MISUSED)
     except (OSError, UnicodeDecodeError) as error:
         return _fails(str(error), _COULD_NOT)
+    if not guests:
+        return _fails("no guest: vsock:CID:1052, or --address-file FILE", _MISUSED)
+    how = {"timeout_s": asked.timeout, "parallel": asked.parallel}
+    if where is None:
+        return _once(gather(guests, **how))
+    fleet = _Fleet(asked, guests)
+    return _serve(where, lambda within_s: gather(fleet.now(), **how, within_s=within_s))
 
-    def gathered(within_s: float | None = None) -> Gathered:
-        return gather(guests, timeout_s=asked.timeout, parallel=asked.parallel, within_s=within_s)
 
-    return _once(gathered()) if where is None else _serve(where, gathered)
+class _Fleet:
+    """The guests of now: a file of them is read for each scrape, and a bad one leaves what was."""
+
+    def __init__(self, asked: argparse.Namespace, guests: dict[Address, str]) -> None:
+        self._asked = asked
+        self._guests = guests
+        self._trouble = ""
+
+    def now(self) -> dict[Address, str]:
+        """Read the file again, if there is one."""
+        if self._asked.address_file in {None, "-"}:
+            return self._guests
+        trouble = ""
+        try:
+            self._guests = guests_of(_texts(self._asked), hybrid_port=self._asked.hybrid_port)
+        except (AddressError, OSError, UnicodeDecodeError) as error:
+            trouble = str(error)
+        if trouble not in {"", self._trouble}:
+            _fails(trouble, _COULD_NOT)
+        self._trouble = trouble
+        return self._guests
 
 
 def _texts(asked: argparse.Namespace) -> Iterator[str]:
@@ -90,7 +115,7 @@ def guests_of(texts: Iterator[str], *, hybrid_port: int | None) -> dict[Address,
     """Read guests, and name those that have no name by their address.
 
     Raises:
-        AddressError: One is no address, or is there twice, or there is none.
+        AddressError: One is no address, or is there twice.
     """
     guests: dict[Address, str] = {}
     for text in texts:
@@ -100,8 +125,6 @@ def guests_of(texts: Iterator[str], *, hybrid_port: int | None) -> dict[Address,
         if address in guests or name in guests.values():
             raise AddressError(f"{text!r}: there is another guest of this address or name")
         guests[address] = name
-    if not guests:
-        raise AddressError("no guest: vsock:CID:1052, or --address-file FILE")
     return guests
 
 
