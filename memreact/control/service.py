@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from kernelio.errors import KernelioError
 from memreact.actions import Because
 from memreact.control.audit import Audit, as_json
 from memreact.control.peer import Peer
@@ -40,7 +42,7 @@ from memreact_schemas import control, doctor, varlink
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
 from memreact_schemas.explanation import Explanation
-from memreact_schemas.status import CgroupStatus, DecisionRow, Status
+from memreact_schemas.status import CgroupStatus, DecisionRow, GuestReading, Status
 from memreact_schemas.swap import (
     AddSwap,
     ListSwap,
@@ -50,7 +52,7 @@ from memreact_schemas.swap import (
     SwapRemoved,
 )
 
-__all__ = ["Guest", "MemreactService"]
+__all__ = ["Foreseen", "Guest", "MemreactService"]
 
 WATCHERS_MAX = 16
 _KEPT_FOR_WRITERS = 4  # of these: who may only read cannot keep the others out
@@ -65,8 +67,27 @@ async def _no_explanation(_: str) -> NoReturn:
     raise _not_possible("nothing is explained here")
 
 
+async def _no_prospects(_: Settings) -> NoReturn:
+    raise _not_possible("nothing is foreseen here")
+
+
 def _no_ledger(*_: object) -> NoReturn:
     raise _not_possible("no ledger is kept here")
+
+
+class Foreseen(NamedTuple):
+    """What a turn would come to; see `control.WhatIfAnswer`."""
+
+    now: control.WhatIfTurn
+    then: control.WhatIfTurn
+    cgroups: tuple[control.WhatIfCgroup, ...]
+    left_out: int
+    held_up: str | None
+    rate_measured: bool
+
+
+def _no_look(*_: object) -> NoReturn:
+    raise _not_possible("nobody reads here")
 
 
 class Guest(NamedTuple):
@@ -83,8 +104,11 @@ class Guest(NamedTuple):
         take_stock: Reads where the memory is, for the ledger in a status.
         host_holds: Takes in what the host said that it holds.
         squeezer: Squeezes; None where nobody does.
+        look: Reads what the kernel says now, and the use of these cgroups.
+        kept: Gives the decisions that are kept and were made after this number, oldest first.
         explain: Explains one cgroup; None where there is none. Called again only when it is done.
         recorder: Records; None where nobody does.
+        foresee: Tells what a turn would come to by other settings, and touches nothing.
         swapper: Takes disks into use as swap; None where nobody does.
     """
 
@@ -97,8 +121,11 @@ class Guest(NamedTuple):
     take_stock: Callable[[], Awaitable[None]] = _no_ledger
     host_holds: Callable[[int], None] = _no_ledger
     squeezer: Squeezer | None = None
+    look: Callable[[Sequence[str]], Awaitable[GuestReading]] = _no_look
+    kept: Callable[[int], Iterator[DecisionRow]] = lambda _: iter(())
     explain: Callable[[str], Awaitable[Explanation | None]] = _no_explanation
     recorder: Recorder | None = None
+    foresee: Callable[[Settings], Awaitable[Foreseen]] = _no_prospects
     swapper: Swapper | None = None
 
 
@@ -136,6 +163,7 @@ class MemreactService:
         self._settings_told: tuple[_Told, Encoded] | None = None
         self._telling = asyncio.Lock()
         self._explaining = asyncio.Lock()
+        self._foreseeing = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._squeezing: Squeezing | None = None
         self._answers: Mapping[str, Callable[[Any, Peer], Answer]] = {
@@ -146,6 +174,7 @@ class MemreactService:
             "DeleteRule": self._delete_rule,
             "DropPushed": self._drop_pushed,
             "GetStatus": self._get_status,
+            "Look": self._look,
             "Explain": self._explain,
             "GetDoctor": self._get_doctor,
             "Pause": self._pause,
@@ -156,6 +185,7 @@ class MemreactService:
             "HostHolds": self._host_holds,
             "SetLogLevel": self._set_log_level,
             "Record": self._record,
+            "WhatIf": self._what_if,
             "ListSwap": self._list_swap,
             "AddSwap": self._add_swap,
             "RemoveSwap": self._remove_swap,
@@ -221,16 +251,8 @@ class MemreactService:
     ) -> control.Changed:
         if not call.dry_run:
             self._audit.changed(peer, verb, change)
-        keys = (
-            control.ChangedKey(
-                key=each.key,
-                before=as_json(each.before),
-                after=as_json(each.after),
-                origin=each.origin,
-            )
-            for each in change.changed
-        )
-        return control.Changed(revision=change.revision, changed=tuple(keys), notes=change.notes)
+        keys = _changed_keys(change)
+        return control.Changed(revision=change.revision, changed=keys, notes=change.notes)
 
     def _get_status(self, call: control.GetStatus, peer: Peer) -> Answer:
         path = None if call.path is None else _normal(call.path)
@@ -265,6 +287,14 @@ class MemreactService:
             raise _not_possible(f"there is no cgroup {path}")
         return Encoded(control.StatusAnswer(status=self._guest.status(tuple(told))))
 
+    async def _look(self, call: control.Look, peer: Peer) -> control.Looked:
+        del peer
+        paths = dict.fromkeys(_normal(path, "paths") for path in call.paths or ())
+        try:
+            return control.Looked(reading=await self._guest.look(tuple(paths)))
+        except KernelioError as error:
+            raise _not_possible(str(error)) from error
+
     def _explain(self, call: control.Explain, peer: Peer) -> Coroutine[Any, Any, control.Explained]:
         del peer
         return self._explained(_normal(call.path))
@@ -276,6 +306,28 @@ class MemreactService:
         if explanation is None:
             raise _not_possible(f"no_such_cgroup: {path}")
         return control.Explained(explanation=explanation)
+
+    def _what_if(
+        self, call: control.WhatIf, peer: Peer
+    ) -> Coroutine[Any, Any, control.WhatIfAnswer]:
+        patch = _config_of(call.patch, peer)
+        change = self._store.patch(patch, by=peer.name, dry_run=True, over_vsock=peer.over_vsock)
+        return self._foreseen(change, self._store.foresee(patch, by=peer.name))
+
+    async def _foreseen(self, change: Change, fresh: Settings) -> control.WhatIfAnswer:
+        """Foresee for one after the other: each reads many files."""
+        async with self._foreseeing:
+            seen = await self._guest.foresee(fresh)
+        return control.WhatIfAnswer(
+            changed=_changed_keys(change),
+            notes=change.notes,
+            now=seen.now,
+            then=seen.then,
+            cgroups=seen.cgroups,
+            left_out=seen.left_out,
+            held_up=seen.held_up,
+            rate_measured=seen.rate_measured,
+        )
 
     def _get_doctor(
         self, call: control.GetDoctor, peer: Peer
@@ -410,14 +462,27 @@ class MemreactService:
         places = WATCHERS_MAX if peer.may_write else WATCHERS_MAX - _KEPT_FOR_WRITERS
         if self._hub.subscribers >= places:
             raise _not_possible(f"{places} watch already")
-        return _Watching(self._hub, self._guest, decisions=decisions, status=status)
+        kept = (
+            None if call.since is None or not decisions else partial(self._guest.kept, call.since)
+        )
+        return _Watching(self._hub, self._guest, kept, decisions=decisions, status=status)
 
 
 class _Watching:
-    """One follower's row of answers; the first one of status tells how things stand now."""
+    """One follower's row of answers: how things stand now, what is kept, and then what comes."""
 
-    def __init__(self, hub: Hub, guest: Guest, *, decisions: bool, status: bool) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        guest: Guest,
+        kept: Callable[[], Iterator[DecisionRow]] | None,
+        *,
+        decisions: bool,
+        status: bool,
+    ) -> None:
         self._hub = hub
+        self._kept_since = kept
+        self._kept: Iterator[DecisionRow] = iter(())
         self._first = guest.status(()) if status else None
         self._decisions = decisions
         self._status = status
@@ -428,6 +493,8 @@ class _Watching:
         self._following = self._hub.subscribe(
             _WAITING_MAX, wake, decisions=self._decisions, status=self._status
         )
+        if self._kept_since is not None:
+            self._kept = self._kept_since()
         wake()
 
     def take(self) -> control.WatchItem | None:
@@ -435,13 +502,14 @@ class _Watching:
         following = self._following
         if following is None:
             return None
-        item, self._first = self._first or following.take(), None
+        item, self._first = self._first or next(self._kept, None) or following.take(), None
         if isinstance(item, DecisionRow):
             return control.WatchItem(decision=item, dropped=following.dropped)
         return None if item is None else control.WatchItem(status=item, dropped=following.dropped)
 
     def close(self) -> None:
         """Follow no more."""
+        self._kept = iter(())
         if self._following is not None:
             self._following.close()
             self._following = None
@@ -458,6 +526,18 @@ def _in_force(of: _Told) -> Encoded:
             unsaved=unsaved,
             warnings=settings.warnings,
         )
+    )
+
+
+def _changed_keys(change: Change) -> tuple[control.ChangedKey, ...]:
+    return tuple(
+        control.ChangedKey(
+            key=each.key,
+            before=as_json(each.before),
+            after=as_json(each.after),
+            origin=each.origin,
+        )
+        for each in change.changed
     )
 
 

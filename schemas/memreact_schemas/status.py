@@ -16,12 +16,14 @@ __all__ = [
     "CgroupDelays",
     "CgroupLimits",
     "CgroupStatus",
+    "CgroupUse",
     "CompactionStatus",
     "Counters",
     "DecisionRow",
     "Delays",
     "Doing",
     "GenerationStatus",
+    "GuestReading",
     "HoldStatus",
     "HurtStatus",
     "KeepStatus",
@@ -30,11 +32,13 @@ __all__ = [
     "LedgerTally",
     "NextEviction",
     "NodeStatus",
+    "OwnCost",
     "PauseStatus",
     "PromotionStatus",
     "SqueezeStatus",
     "StallShare",
     "Status",
+    "SwapAreaReading",
 ]
 
 Doing = Literal[
@@ -556,3 +560,81 @@ class Status(Struct, frozen=True, kw_only=True):
     page_bytes: int = 0
     cgroups_total: int = 0
     cgroups: tuple[CgroupStatus, ...] = ()
+
+
+class CgroupUse(Struct, frozen=True, kw_only=True, gc=False):
+    """What one cgroup uses and has stalled, read at once.
+
+    Args:
+        path: As the kernel writes it.
+        limits: In use, kept for it, and what it may use.
+        stall_us: Its stall on memory and io since it was made; None where it is not counted.
+    """
+
+    path: str
+    limits: CgroupLimits
+    stall_us: int | None = None
+
+
+class SwapAreaReading(Struct, frozen=True, kw_only=True, gc=False):
+    """One place where anonymous memory goes.
+
+    Args:
+        path: Of the device or file.
+        size_bytes: What it can hold.
+        used_bytes: What it holds.
+        priority: Higher is used first.
+        zram_taken_bytes: What zram takes of the guest's memory for it; None where it is no zram.
+    """
+
+    path: str
+    size_bytes: int
+    used_bytes: int
+    priority: int
+    zram_taken_bytes: int | None = None
+
+
+class OwnCost(Struct, frozen=True, kw_only=True, gc=False):
+    """What memreact costs its guest.
+
+    Args:
+        cpu_us: CPU time since the start, of it and of the children that compacted.
+        rss_bytes: Resident.
+        anon_bytes: Of it, what cannot be dropped and read again.
+        wake_ups: How often one of its threads was woken.
+    """
+
+    cpu_us: int
+    rss_bytes: int
+    anon_bytes: int
+    wake_ups: int
+
+
+class GuestReading(Struct, frozen=True, kw_only=True):
+    """What the kernel's files say at one moment: totals, of which two readings make a rate.
+
+    Args:
+        at_us: The moment.
+        total_bytes: Memory of the guest.
+        free_bytes: Free.
+        available_bytes: What programs could have without swapping, as the kernel estimates.
+        memory_stall_us: Time since boot in which somebody waited for memory; None without PSI.
+        io_stall_us: The same for io.
+        own: What memreact costs; None where that cannot be read.
+        swap: Where anonymous memory goes.
+        decisions: How many decisions were made.
+        cgroups_total: How many cgroups exist.
+        cgroups: Each that was asked for, and exists.
+    """
+
+    at_us: int
+    total_bytes: int
+    free_bytes: int
+    available_bytes: int
+    memory_stall_us: int | None = None
+    io_stall_us: int | None = None
+    own: OwnCost | None = None
+    swap: tuple[SwapAreaReading, ...] = ()
+    decisions: int = 0
+    cgroups_total: int = 0
+    cgroups: tuple[CgroupUse, ...] = ()

@@ -242,3 +242,12 @@ def test_the_sockets_are_gone_after_the_end(guest: FakeGuest, start: Start) -> N
     daemon.ends()
     assert not os.path.exists(guest.path("/run/memreact/agent.sock"))
     assert not os.path.exists(guest.path("/run/memreact/io.memreact"))
+
+
+def test_a_look_tells_of_the_cgroups_that_exist_alone(start: Start, call: Call) -> None:
+    start()
+    told = call().asks("Look", paths=["/shop", "/no-such", "/é"])["reading"]
+    assert [each["path"] for each in told["cgroups"]] == ["/shop"]
+    assert told["cgroups"][0]["limits"]["current_bytes"] == 100 << 20
+    assert told["cgroups_total"] >= 2
+    assert told["total_bytes"] > 0

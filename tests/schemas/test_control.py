@@ -41,8 +41,10 @@ def test_only_what_asks_is_no_write() -> None:
         "GetStatus",
         "GetDoctor",
         "ListSwap",
+        "Look",
         "Record",
         "Watch",
+        "WhatIf",
     }
 
 

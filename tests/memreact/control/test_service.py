@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernelio.errors import Unsupported
 from memreact.actions import Because
 from memreact.control.audit import Audit
 from memreact.control.peer import Peer
-from memreact.control.service import WATCHERS_MAX, Guest, MemreactService
+from memreact.control.service import WATCHERS_MAX, Foreseen, Guest, MemreactService
 from memreact.control.squeezing import Squeezer
 from memreact.control.store import SettingsStore
 from memreact.control.swapping import Swapper
@@ -34,7 +35,16 @@ from memreact_schemas import control, doctor
 from memreact_schemas.config import DEFAULTS, U64_MAX, Config, Control, Memcg
 from memreact_schemas.control import METHODS, tables_from_wire
 from memreact_schemas.explanation import Explanation, HarmStatus, PressureNow
-from memreact_schemas.status import CgroupStatus, Counters, DecisionRow, NextEviction, Status
+from memreact_schemas.status import (
+    CgroupLimits,
+    CgroupStatus,
+    CgroupUse,
+    Counters,
+    DecisionRow,
+    GuestReading,
+    NextEviction,
+    Status,
+)
 from memreact_schemas.swap import (
     AddSwap,
     NoSuchDevice,
@@ -90,11 +100,13 @@ class Daemon:
         self.events: list[Event] = []
         self.why_not: Because | None = None
         self.stock_taken = 0
+        self.unreadable = False
         self.host_holds: list[int] = []
         self.swaps: list[AddSwap | RemoveSwap] = []
         self.swap_trouble: SwapTrouble | None = None
         self.examined = 0
         self.explaining = self.most_explained = 0
+        self.foreseen: list[Settings] = []
         self.examining = threading.Event()
         self.examining.set()
         self.hub = Hub()
@@ -113,7 +125,10 @@ class Daemon:
             take_stock=self._take_stock,
             host_holds=self.host_holds.append,
             squeezer=self._squeezer(),
+            look=self._look,
+            kept=self._kept,
             explain=self._explain,
+            foresee=self._foresee,
             recorder=self.recorder,
             swapper=Swapper(self._areas, self._add_swap, self._remove_swap),
         )
@@ -144,6 +159,12 @@ class Daemon:
             cgroups=cgroups,
         )
 
+    async def _foresee(self, fresh: Settings) -> Foreseen:
+        self.foreseen.append(fresh)
+        await asyncio.sleep(0)
+        turn = control.WhatIfTurn(at_most_bytes=7)
+        return Foreseen(turn, turn, (), 0, None, rate_measured=True)
+
     async def _explain(self, path: str) -> Explanation | None:
         self.explaining += 1
         self.most_explained = max(self.most_explained, self.explaining)
@@ -157,6 +178,16 @@ class Daemon:
     async def _take_stock(self) -> None:
         await asyncio.sleep(0)
         self.stock_taken += 1
+
+    async def _look(self, paths: Sequence[str]) -> GuestReading:
+        await asyncio.sleep(0)
+        if self.unreadable:
+            raise Unsupported("/proc/meminfo", "no such file")
+        uses = tuple(CgroupUse(path=path, limits=CgroupLimits()) for path in paths)
+        return GuestReading(at_us=1, total_bytes=2, free_bytes=1, available_bytes=1, cgroups=uses)
+
+    def _kept(self, since: int) -> Iterator[DecisionRow]:
+        return (_row(number) for number in range(since + 1, 4))
 
     def _squeezer(self) -> Squeezer:
         return Squeezer(
@@ -481,6 +512,21 @@ async def test_status_is_gathered_for_one_reader_at_a_time(
 
 
 @pytest.mark.asyncio
+async def test_what_other_settings_would_come_to_is_told_and_they_are_not_in_force(
+    daemon: Daemon,
+) -> None:
+    async with daemon.serve(READER) as client:
+        answer = await client.ask(f"{IO}.WhatIf", patch={"memcg": {"swap": True}})
+        name, said = await client.fail(f"{IO}.WhatIf", patch={"memcg": {"period_secs": 0}})
+    assert answer["then"]["at_most_bytes"] == 7
+    assert [each["key"] for each in answer["changed"]] == ["memcg.swap"]
+    assert [each.config.memcg.swap for each in daemon.foreseen] == [True]
+    assert (name, said["key"]) == (f"{IO}.SettingsRefused", "memcg.period_secs")
+    assert daemon.store.settings.config == DEFAULTS
+    assert (daemon.applied, daemon.events) == ([], [])
+
+
+@pytest.mark.asyncio
 async def test_cgroups_are_explained_to_one_after_the_other(daemon: Daemon) -> None:
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(daemon.serve(READER)) for _ in range(3)]
@@ -566,7 +612,7 @@ def _row(number: int) -> DecisionRow:
     return DecisionRow(number=number, at_us=number, verdict="turn", because="due")
 
 
-async def _watch(client: Client, **what: bool) -> None:
+async def _watch(client: Client, **what: object) -> None:
     await client.send(call(f"{IO}.Watch", what, more=True))
     await settled()
 
@@ -591,6 +637,43 @@ async def test_decisions_are_followed_as_they_are_made(daemon: Daemon) -> None:
             )
     await settled()
     assert daemon.hub.subscribers == 0
+
+
+@pytest.mark.asyncio
+async def test_what_is_kept_is_told_first_to_whoever_says_what_they_know(daemon: Daemon) -> None:
+    async with daemon.serve(READER) as client:
+        await _watch(client, since=1)
+        daemon.hub.publish(_row(4))
+        numbers = []
+        for _ in range(3):
+            answer = await client.message()
+            assert answer is not None
+            numbers.append(answer["parameters"]["decision"]["number"])
+        assert numbers == [2, 3, 4]
+
+
+@pytest.mark.asyncio
+async def test_a_look_reads_the_use_of_the_cgroups_that_are_named(daemon: Daemon) -> None:
+    async with daemon.serve(READER) as client:
+        told = await client.ask(f"{IO}.Look", paths=["/a", "a/", "/b"])
+        assert [each["path"] for each in told["reading"]["cgroups"]] == ["/a", "/b"]
+        assert (await client.ask(f"{IO}.Look"))["reading"]["cgroups"] == []
+
+
+@pytest.mark.asyncio
+async def test_a_look_out_of_the_tree_or_at_too_many_is_refused(daemon: Daemon) -> None:
+    async with daemon.serve(READER) as client:
+        for paths in (["/../etc"], ["/a"] * (control.LOOK_CGROUPS_MAX + 1)):
+            error, _ = await client.fail(f"{IO}.Look", paths=paths)
+            assert error == "org.varlink.service.InvalidParameter"
+
+
+@pytest.mark.asyncio
+async def test_a_look_at_what_cannot_be_read_says_so(daemon: Daemon) -> None:
+    daemon.unreadable = True
+    async with daemon.serve(READER) as client:
+        error, said = await client.fail(f"{IO}.Look")
+        assert (error, "/proc/meminfo" in said["why"]) == (f"{IO}.NotPossible", True)
 
 
 @pytest.mark.asyncio
@@ -667,6 +750,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "Pause": {"seconds": 1},
     "SetLogLevel": {"level": "info"},
     "HostHolds": {"held_bytes": 5},
+    "WhatIf": {"patch": {"memcg": {"swap": True}}},
     "Squeeze": {"held_percent": 50, "deadline_seconds": 5},
     "AddSwap": {"serial": "memreact-swap0"},
     "RemoveSwap": {"path": "/dev/vdc"},
