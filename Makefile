@@ -32,7 +32,7 @@ setup: .venv/.complete ## set up .venv with the pinned versions (the default)
 test: test-fast floor system ## everything, the guest tests included
 
 test-fast: .venv/.complete ## everything that needs no guest
-	@packaging/need lintian systemd
+	@packaging/need lintian systemd tmux
 	@$(MAKE) --jobs=2 --keep-going --output-sync=target checks
 
 checks: lint unit wheel-check deb-check
@@ -48,6 +48,7 @@ unit: .venv/.complete ## unit tests on the newest versions
 	$(BIN)/python $(PYTEST) $(TWO_CORES)
 
 floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13, with coverage
+	@packaging/need tmux
 	@rm -f .coverage .coverage.*
 	build/floor-venv/bin/coverage run $(PYTEST) $(TWO_CORES) -p no:cacheprovider
 	@build/floor-venv/bin/coverage combine --quiet
@@ -66,7 +67,7 @@ wheel-check: wheel ## the wheel installed and run in a fresh .venv
 	$(BIN)/python -m venv build/wheel-venv
 	build/wheel-venv/bin/python $(PIP) install --constraint requirements-dev.txt dist/memreact-*.whl
 	cd build && wheel-venv/bin/memreact --version
-	cd build && wheel-venv/bin/memreact-ctl --help >/dev/null && wheel-venv/bin/memreact-host --help >/dev/null
+	cd build && wheel-venv/bin/memreact-ctl --help >/dev/null && wheel-venv/bin/memreact-host --help >/dev/null && wheel-venv/bin/memreact-top --help >/dev/null
 	cd build && : >empty.toml && wheel-venv/bin/memreact check empty.toml
 	cd build && for unit in memreact.service memreact-put-back.service; do \
 		wheel-venv/bin/memreact unit --print --systemd 257 $$unit \

@@ -18,6 +18,7 @@ from lab.latency import ALL_KINDS, in_guest, natively
 from lab.ledger import ledger
 from lab.machine import MachineOptions
 from lab.record import record
+from lab.scrape import scrape
 from lab.stalls import stalls
 from lab.storm import storm
 from lab.view import view
@@ -65,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     stormy.add_argument("--seconds", type=float, default=60)
     stormy.add_argument("--rate", type=int, default=1000, help="valid ones a second; and invalid")
     stormy.add_argument("--disk", default="/var/tmp", help="a folder on a disk, to stall on")  # noqa: S108
+    scraped = commands.add_parser("scrape", help="Prometheus scrapes two guests through their host")
+    scraped.add_argument("--deb", type=Path, help="the package to install; else that of dist")
+    scraped.add_argument("--seconds", type=float, default=300)
+    scraped.set_defaults(command=lambda asked: scrape(asked.deb or _built_package(), asked.seconds))
     ordinary = commands.add_parser("stalls", help="what a guest stalls while it does this and that")
     ordinary.set_defaults(command=lambda _arguments: stalls())
     recorder = commands.add_parser("record", help="record golden samples of kernel files")
