@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from memreact_schemas.status import LedgerStatus, Status
 from memreact_tools.ctl.show import span
+from memreact_tools.top.cells import cells, safe, tail
 from memreact_tools.top.chart import Chart, marks_line, spark_line, spark_rows
 from memreact_tools.top.lines import Glyphs, Line, Part, Row, bar, title
 from memreact_tools.top.model import GuestModel
@@ -22,6 +23,7 @@ _LEFT_SHARE = 46  # percent of the width
 _LABEL = 11
 _VALUE = 6
 _BAR_MAX = 64
+_NOTE_MOST = 30
 _STATES = {
     "paused": "bad",
     "held": "warn",
@@ -72,11 +74,13 @@ def _headline(guest: GuestModel, scene: Scene) -> Line:
     if status is not None:
         row.put(f" {status.version}", "dim")
     if scene.note:
-        row.put(f"  {scene.note}", "title")
+        row.put(f"  {tail(scene.note, _NOTE_MOST, scene.glyphs.cut)}", "title")
     row.put(f"  {scene.glyphs.dot} ", _state_style(guest, scene))
     row.put(_state(guest, scene), _state_style(guest, scene))
     if status is not None and guest.state == "live":
-        row.put(_coming(guest, status, scene), "dim")
+        coming = _coming(guest, status, scene)
+        room = row.left - cells(safe(scene.clock)) - 2
+        row.put(coming if cells(safe(coming)) <= room else "", "dim")
     return row.to_right(f"{scene.clock} ", "dim").done()
 
 
