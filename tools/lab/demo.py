@@ -52,6 +52,7 @@ period_secs = {_PERIOD_S}
 eviction_run_aging_count_min = 3
 swap = true
 """
+_TELL = "varlinkctl call /run/memreact/io.memreact io.memreact.HostHolds '{{\"held_bytes\":{}}}'"
 _ALLOW_GUEST = "[control]\nallow_guest = true\n"  # memreact-top comes over the guest's loop-back
 _DROP_IN = f"""\
 [Service]
@@ -85,6 +86,7 @@ def demo(package: Path, svg: Path, screens: Path | None = None) -> int:
     svg.parent.mkdir(parents=True, exist_ok=True)
     svg.write_text(show.plot())
     print(f"\n{table(story)}\n\n  took {time.monotonic() - began:.0f} s; the plot is in {svg}")
+    print("  to look inside, in a guest of your own: memreact-top (docs/top.md has pictures)")
     return _verdict(failures(story))
 
 
@@ -144,6 +146,8 @@ class _Show:
         self._frames("remember", _COLD_FOLDER)
         self._mark("memreact starts")
         self.guest.run("systemctl start memreact.service")
+        if self._screens is not None:
+            self.guest.run(_TELL.format(before.held_bytes))
         self._await_first_turn(redis)
         during = self._watch(redis, _PERIOD_S * _PERIODS, "memreact works")
         returned = Returned(before, self._moment(), *self._cold_reported())

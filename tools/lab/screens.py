@@ -35,7 +35,7 @@ _REPLAY_SIZE = (120, 36)
 _PUMP_S = 0.2
 _PATIENCE_S = 20.0
 _HELD_EVERY_S = 2.0
-_BEFORE_END_S = 8.0
+_BEFORE_END_S = 2.0
 
 _TEXT = re.compile(
     r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)" textLength="([^"]+)" ([^>]*)>([^<]*)</text>'
