@@ -38,6 +38,7 @@ _ALL_PAGES = 1 << 40
 _ROUNDING_US = 50_000
 _MOST_PERCENT_PER_PERIOD_PPM = 200_000
 _USUAL_SWAPPINESS_MAX = 50
+_MINUTE_US = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ def _of_ages(state: State, at: Looked, guest: CapabilitiesRead, now: Instant) ->
     if 0 < anon + file < LEAST_PAGES:
         yield Obstacle(Because("too_little_cold", {"cold_pages": anon + file}), anon + file)
     elif anon + file:
-        yield from _anon_that_stays(at, anon, guest.page_bytes)
+        yield from _anon_that_stays(at, anon, _due_in(state, at, now), guest.page_bytes)
         may_go = sum(_may_go(at)) or anon + file
         yield from _protected(at, may_go, guest.page_bytes)
         yield from _refaulted(state, at, may_go, now)
@@ -294,7 +295,7 @@ def _older(generation: Generation, by_us: int) -> Generation:
     return structs.replace(generation, age_us=generation.age_us + by_us)
 
 
-def _anon_that_stays(at: Looked, pages: int, page_bytes: int) -> Iterator[Obstacle]:
+def _anon_that_stays(at: Looked, pages: int, due_in: int, page_bytes: int) -> Iterator[Obstacle]:
     """Each reason for which cold anonymous pages stay; all of them have to go."""
     mine, saw = at.rules, at.saw
     if saw is None or pages < LEAST_PAGES:
@@ -308,30 +309,50 @@ def _anon_that_stays(at: Looked, pages: int, page_bytes: int) -> Iterator[Obstac
             case "swappiness_max_is_0":
                 yield Obstacle(because, pages, (Set("swappiness_max", _USUAL_SWAPPINESS_MAX),))
                 mine = replace(mine, swappiness_max=_USUAL_SWAPPINESS_MAX)
-            case "swap_exhausted":
-                yield Obstacle(because, pages, (Do("add_swap"),))
-                saw = structs.replace(saw, swap_free_bytes=_ALL_PAGES * page_bytes)
-            case "zram_full":
-                yield Obstacle(because, pages, (Do("let_zram_take_more"),))
-                saw = structs.replace(saw, zram_left_bytes=None)
-            case _:
+            case "swap_exhausted" | "swap_limit_reached" | "zram_full":
+                change, saw = _widened(why, saw, page_bytes)
+                yield Obstacle(because, pages, (change,))
+            case _:  # how well pages compress is for nobody to change, and nothing comes behind it
                 yield Obstacle(because, pages)
-                saw = structs.replace(saw, zram_stored_bytes=0)
+                break
     yield from _no_room(saw, pages, page_bytes)
+    yield from _comes_back(at, pages, due_in)
+
+
+def _widened(why: str, saw: Inspection, page_bytes: int) -> tuple[Change, Inspection]:
+    """The change that gives anonymous pages more room, and what is so then."""
+    if why == "zram_full":
+        return Do("let_zram_take_more"), structs.replace(saw, zram_left_bytes=None)
+    free, limit = _ALL_PAGES * page_bytes, saw.swap_limit_path
+    wide = structs.replace(saw, swap_free_bytes=free, swap_limit_path=None)
+    return (Do("add_swap") if limit is None else Raise(limit, "memory.swap.max")), wide
 
 
 def _no_room(saw: Inspection, pages: int, page_bytes: int) -> Iterator[Obstacle]:
     """Swap has room for some of it: what is left over stays, and each limit has to go."""
     while (room := anon_room_pages(saw, page_bytes)) < pages:
         left = saw.zram_left_bytes
-        if left is not None and left <= saw.swap_free_bytes:
-            because = Because("anon_stays", {"anon": "zram_full", "cold_pages": pages})
-            yield Obstacle(because, pages - room, (Do("let_zram_take_more"),))
-            saw = structs.replace(saw, zram_left_bytes=None)
-        else:
-            because = Because("anon_stays", {"anon": "swap_exhausted", "cold_pages": pages})
-            yield Obstacle(because, pages - room, (Do("add_swap"),))
-            saw = structs.replace(saw, swap_free_bytes=_ALL_PAGES * page_bytes)
+        why = "swap_exhausted" if saw.swap_limit_path is None else "swap_limit_reached"
+        why = "zram_full" if left is not None and left <= saw.swap_free_bytes else why
+        because = Because("anon_stays", {"anon": why, "cold_pages": pages})
+        change, saw = _widened(why, saw, page_bytes)
+        yield Obstacle(because, pages - room, (change,))
+
+
+def _comes_back(at: Looked, pages: int, due_in: int) -> Iterator[Obstacle]:
+    """So much came back from swap that no more went there; the next turn judges anew."""
+    back = at.memcg.promotion.last
+    if back is None or not back.over_limit:
+        return
+    because = Because("anon_stays", {"anon": "promotions_over_limit", **back.figures()})
+    changes: tuple[Change, ...] = (Wait(due_in),)
+    if back.workingset_pages:
+        over_us = max(back.over_us, _MINUTE_US) * back.workingset_pages
+        ppm = -(-back.pages * _PPM * _MINUTE_US // over_us)
+        if ppm <= _PPM:
+            limit = Set("swap.max_promotion_percent_per_min", ppm / _PPM_PER_PERCENT)
+            changes = (limit, *changes)
+    yield Obstacle(because, pages, changes)
 
 
 def _protected(at: Looked, pages: int, page_bytes: int) -> Iterator[Obstacle]:

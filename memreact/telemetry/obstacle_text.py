@@ -22,6 +22,8 @@ _ANON = {
     "swap_not_asked_for": "swap is off",
     "swappiness_max_is_0": "swappiness_max is 0",
     "swap_exhausted": "no swap is free that it may use",
+    "swap_limit_reached": "its memory.swap.max, or that of one above it, leaves no more room",
+    "promotions_over_limit": "too much of what was swapped out came back at once",
     "zram_full": "zram may take no more",
     "zram_saves_nothing": "zram stores it in nearly its size",
     "file_pages_stay": "its old file pages stay, and this kernel takes them first",
@@ -30,8 +32,7 @@ _DO = {
     "resume": "end it: memreact-ctl resume",
     "run_now": "begin it now: memreact-ctl run-now {path}",
     "thaw": "thaw it: write 0 to cgroup.freeze",
-    "add_swap": "give the guest a swap area, such as zram, or raise memory.swap.max of it or of "
-    "one above it",
+    "add_swap": "give the guest a swap area, such as zram or a disk of its host",
     "let_zram_take_more": "raise the mem_limit of the zram device",
     "write_back": "let its dirty pages be written: sync, or a faster disk",
     "unpin": "have its workload unlock what it locked, or unmap what is pinned",

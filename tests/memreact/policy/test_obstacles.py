@@ -36,6 +36,7 @@ from memreact.policy.obstacles import (
     obstacles,
 )
 from memreact.policy.plan import plan
+from memreact.policy.promotion import PromotionLore, Promotions
 from memreact.policy.refault import Appetite
 from memreact.policy.state import Candidate, Hold, Memcg, Pause, State, Turn
 from memreact.rules import MemcgRules, Rules
@@ -153,6 +154,9 @@ class Case:
                 self.hold = None
             case Do("add_swap"):
                 self.saw = structs.replace(self.saw, swap_free_bytes=1 << 40)
+            case Raise(path, "memory.swap.max"):
+                assert path == self.saw.swap_limit_path
+                self.saw = structs.replace(self.saw, swap_free_bytes=1 << 40, swap_limit_path=None)
             case Do("let_zram_take_more"):
                 self.saw = structs.replace(self.saw, zram_left_bytes=1 << 40)
             case _:
@@ -423,6 +427,7 @@ def test_each_reason_for_which_anonymous_memory_stays_is_told_and_all_have_to_go
     for each in found[:-1]:
         assert not isinstance(case.first_write(), Evict)
         case.does(each.changes[0])
+    assert not isinstance(case.first_write(), Evict)
     case.saw = structs.replace(case.saw, zram_used_bytes=10 * MIB)
     assert isinstance(case.first_write(), Evict)
     assert not _anon_reasons(case)
@@ -444,6 +449,38 @@ def test_where_zram_is_what_has_room_for_some_that_is_told() -> None:
     assert (found.pages, found.because.saw["anon"]) == (PAGES, "zram_full")
     case.does(found.changes[0])
     assert "anon_stays" not in case.codes()
+
+
+def test_a_limit_of_swap_is_told_with_whose_it_is() -> None:
+    saw = structs.replace(ROOMY, swap_free_bytes=0, swap_limit_path="/shop.slice")
+    case = Case(ages(5, 4, 3.2, 1, file=0), saw, mine=replace(BASE, swap=True))
+    found = case.one("anon_stays")
+    assert found.because.saw["anon"] == "swap_limit_reached"
+    assert found.changes == (Raise("/shop.slice", "memory.swap.max"),)
+    case.does(found.changes[0])
+    assert "anon_stays" not in case.codes()
+
+
+def test_what_comes_back_from_swap_stays_below_the_limit_that_is_told() -> None:
+    back = Promotions(500, 2 * PERIOD, 40_000, 100)
+    assert back.over_limit
+    lore = PromotionLore(9, Instant(0), back)
+    case = Case(mine=replace(BASE, swap=True), due_in=3, promotion=lore)
+    found = case.one("anon_stays")
+    assert found.because.saw["anon"] == "promotions_over_limit"
+    limit, anew = found.changes
+    assert anew == Wait(3)
+    assert isinstance(limit, Set)
+    assert limit.key == "swap.max_promotion_percent_per_min"
+    ppm = round(float(limit.value) * 10_000)
+    assert not back._replace(limit_ppm_per_min=ppm).over_limit
+    assert back._replace(limit_ppm_per_min=ppm - 1).over_limit
+
+
+def test_where_all_that_is_touched_comes_back_each_minute_only_the_next_turn_helps() -> None:
+    lore = PromotionLore(9, Instant(0), Promotions(500, SECOND, 100, 100))
+    case = Case(mine=replace(BASE, swap=True), due_in=3, promotion=lore)
+    assert case.one("anon_stays").changes == (Wait(3),)
 
 
 # Protection
@@ -631,6 +668,7 @@ def cases(draw: st.DrawFn) -> Case:
         limit_bytes=draw(st.sampled_from([None, 900 * MIB])),
         swap_free_bytes=draw(FREE),
         zram_left_bytes=draw(st.none() | FREE),
+        swap_limit_path=draw(st.sampled_from([None, "/slice"])),
     )
     mine = replace(
         BASE,
@@ -653,7 +691,7 @@ def test_whoever_does_all_that_settings_and_the_kernel_can_do_leaves_nothing_but
             change
             for each in case.obstacles()
             for change in each.changes
-            if isinstance(change, Set | Lower | Do) and change != Do("run_now")
+            if isinstance(change, Set | Lower | Raise | Do) and change != Do("run_now")
         ]
         if not changes:
             break

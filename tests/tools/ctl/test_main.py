@@ -133,7 +133,8 @@ def test_each_verb_makes_its_call(
 def test_every_verb_is_a_method_of_the_interface_and_every_method_has_a_verb() -> None:
     by_the_host = {"HostHolds"}  # memreact-host view --tell has measured it
     into_a_file = {"Record"}
-    others = by_the_host | into_a_file
+    by_the_screen = {"Look"}  # memreact-top's
+    others = by_the_host | into_a_file | by_the_screen
     assert {verb.method for verb in VERBS.values()} == set(control.METHODS) - others
 
 
