@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 .PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
-	demo latency compaction breakoff view ledger storm clean
+	demo screens latency compaction breakoff view ledger storm clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ setup: .venv/.complete ## set up .venv with the pinned versions (the default)
 test: test-fast floor system ## everything, the guest tests included
 
 test-fast: .venv/.complete ## everything that needs no guest
-	@packaging/need lintian systemd
+	@packaging/need lintian systemd tmux
 	@$(MAKE) --jobs=2 --keep-going --output-sync=target checks
 
 checks: lint unit wheel-check deb-check
@@ -48,6 +48,7 @@ unit: .venv/.complete ## unit tests on the newest versions
 	$(BIN)/python $(PYTEST) $(TWO_CORES)
 
 floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13, with coverage
+	@packaging/need tmux
 	@rm -f .coverage .coverage.*
 	build/floor-venv/bin/coverage run $(PYTEST) $(TWO_CORES) -p no:cacheprovider
 	@build/floor-venv/bin/coverage combine --quiet
@@ -66,7 +67,7 @@ wheel-check: wheel ## the wheel installed and run in a fresh .venv
 	$(BIN)/python -m venv build/wheel-venv
 	build/wheel-venv/bin/python $(PIP) install --constraint requirements-dev.txt dist/memreact-*.whl
 	cd build && wheel-venv/bin/memreact --version
-	cd build && wheel-venv/bin/memreact-ctl --help >/dev/null && wheel-venv/bin/memreact-host --help >/dev/null
+	cd build && wheel-venv/bin/memreact-ctl --help >/dev/null && wheel-venv/bin/memreact-host --help >/dev/null && wheel-venv/bin/memreact-top --help >/dev/null
 	cd build && : >empty.toml && wheel-venv/bin/memreact check empty.toml
 	cd build && for unit in memreact.service memreact-put-back.service; do \
 		wheel-venv/bin/memreact unit --print --systemd 257 $$unit \
@@ -84,6 +85,10 @@ deb-check: deb ## the .debs, checked by lintian
 demo: .venv/.complete deb ## a real guest gives memory back while redis keeps its speed
 	@$(LAB) setup
 	$(LAB) demo
+
+screens: .venv/.complete deb ## the pictures of memreact-top in docs, taken during the demo
+	@$(LAB) setup
+	$(LAB) demo --screens docs
 
 latency: .venv/.complete deb ## how long from a stall to the stop, in a real guest
 	$(LAB) setup

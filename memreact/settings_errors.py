@@ -168,7 +168,7 @@ def _unknown(path: KeyPath, key: str, origin: str, text: str) -> SettingsError:
     elif elsewhere:
         expected = f"a key of this table: `{key}` belongs to [{elsewhere[0]}]"
     else:
-        expected = f"one of {', '.join(known)}" if known else "nothing: it has no keys yet"
+        expected = f"one of {', '.join(known)}"
     return _unknown_at((*path, key), expected, origin, text)
 
 

@@ -41,9 +41,9 @@ class DecisionLog:
         """Those that are kept and were made after number `since`, oldest first."""
         first = self.made - len(self._rows) + 1
         skipped = max(0, since + 1 - first)
-        kept = islice(tuple(self._rows), skipped, None)
-        for number, (at, decision) in enumerate(kept, first + skipped):
-            yield row_of(number, at, decision)
+        kept = islice(tuple(self._rows), skipped, None)  # those of now, whoever reads how slowly
+        numbered = enumerate(kept, first + skipped)
+        return (row_of(number, at, decision) for number, (at, decision) in numbered)
 
     def __iter__(self) -> Iterator[tuple[Instant, Decision]]:
         """Oldest first."""

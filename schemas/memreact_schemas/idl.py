@@ -18,7 +18,7 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 from msgspec import Struct
 from msgspec.structs import FieldInfo, fields
 
-from memreact_schemas import config, control, doctor
+from memreact_schemas import config, control, doctor, swap
 
 __all__ = ["NAMES", "interface_text"]
 
@@ -29,6 +29,7 @@ NAMES: Mapping[object, str] = {
     config.Compact: "CompactSettings",
     config.Pressure: "PressureSettings",
     config.Reclaim: "ReclaimSettings",
+    config.Swap: "SwapSettings",
     config.Control: "ControlSettings",
     config.Log: "LogSettings",
     config.LogLevel: "LogLevel",
@@ -36,6 +37,7 @@ NAMES: Mapping[object, str] = {
     doctor.Mglru: "MglruState",
     doctor.Psi: "PsiKind",
     doctor.Status: "FindingStatus",
+    swap.Discard: "SwapDiscard",
 }
 """What a type is called where its own name says too little beside the others."""
 

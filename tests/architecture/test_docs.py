@@ -89,18 +89,12 @@ def test_the_readme_names_targets_and_commands_at_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["memcg", "compact", "compact_policy", "pressure", "reclaim", "control", "log"]
+    "table", ["memcg", "compact", "compact_policy", "pressure", "reclaim", "swap", "control", "log"]
 )
 def test_every_key_of_a_table_is_documented_with_its_default(table: str) -> None:
     values = getattr(DEFAULTS, table)
     keys = [key for key in values.__struct_fields__ if key != "cgroup"]
     assert _rows(f"[{table}]") == {key: _toml(getattr(values, key)) for key in keys}
-
-
-@pytest.mark.parametrize("table", ["swap"])
-def test_a_table_without_keys_is_documented_as_such(table: str) -> None:
-    assert not getattr(DEFAULTS, table).__struct_fields__
-    assert f"`[{table}]`" in SETTINGS.rpartition("\n\n")[2]
 
 
 def test_every_key_that_only_a_cgroup_has_is_documented() -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
-import msgspec
 import pytest
 
 from kernelio.errors import Unsupported
@@ -43,7 +42,7 @@ from memreact.sources.config_files import ConfigFiles
 from memreact.sources.machine import DeviceWatch
 from memreact.systemd import Notifier
 from memreact.telemetry.journal import Journal
-from memreact.telemetry.trace import Entry, Trace
+from memreact.telemetry.trace import Entry, Trace, entries_in
 from tests.fake_guest import FakeGuest
 from tests.memreact.full_guest import ENABLED, LRU_GEN, full_guest
 from tests.memreact.kernel_files import shows_memcg, shows_stall
@@ -168,8 +167,8 @@ class Running:
     def entries(self) -> list[Entry]:
         """What it traced; a line that it is still writing comes with the next look."""
         with open(self.trace, "rb") as file:
-            whole = [line for line in file if line.endswith(b"\n")]
-        return [msgspec.json.decode(line, type=Entry) for line in whole]
+            text = file.read()
+        return list(entries_in(text[: text.rfind(b"\n") + 1]))
 
     def does(self, kind: type[Action]) -> None:
         """Wait until it is ready, and then until it begins to do this."""
@@ -450,8 +449,7 @@ class Alive:
 
     def events(self) -> list[Event]:
         """What it heard so far."""
-        lines = self.guest.received("/trace").splitlines()
-        return [msgspec.json.decode(line, type=Entry).event for line in lines]
+        return [entry.event for entry in entries_in(self.guest.received("/trace"))]
 
 
 @pytest.mark.asyncio

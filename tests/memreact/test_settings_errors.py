@@ -132,7 +132,7 @@ def test_each_part_of_an_error_can_be_read_off_it() -> None:
         ("[memcg]\nwindow_ms = 500", "`window_ms` belongs to [pressure]"),
         ("swappiness_max = 5", "`swappiness_max` belongs to [memcg]"),
         ("[log]\nxyzzy = 5", "one of level, decisions"),
-        ("[swap]\nxyzzy = 5", "nothing: it has no keys yet"),
+        ("[swap]\ndevice_wait_sec = 5", "did you mean `device_wait_secs`?"),
     ],
 )
 def test_an_unknown_key_is_met_with_the_near_one(text: str, hint: str) -> None:

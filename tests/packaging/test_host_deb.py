@@ -46,7 +46,8 @@ def test_everything_that_a_host_imports_is_carried_or_depended_on(unpacked_host:
     imported = set(re.findall(r"^ *(?:from|import) (\w+)", text, re.MULTILINE))
     elsewhere = imported - own - set(sys.stdlib_module_names)
     assert own == {"memreact_schemas", "memreact_tools"}
-    assert elsewhere == {"msgspec", "tomli"}
+    # What is only recommended, memreact-top does without: it prints then.
+    assert elsewhere == {"msgspec", "tomli", "rich", "textual"}
 
 
 @pytest.mark.parametrize("command", ["memreact-ctl", "memreact-host"])
@@ -65,6 +66,12 @@ def test_a_command_of_the_host_finds_its_modules(unpacked_host: Path, command: s
         text=True,
     )
     assert f"usage: {command} " in answer.stdout
+
+
+def test_rules_and_dashboard_for_others_are_among_the_examples(unpacked_host: Path) -> None:
+    examples = unpacked_host / "usr/share/doc/memreact-host/examples"
+    for name in ("alerts.yml", "dashboard.json"):
+        assert (examples / name).read_bytes() == (ROOT / "packaging/metrics" / name).read_bytes()
 
 
 def _dpkg(root: Path, *words: str | Path) -> None:

@@ -18,6 +18,7 @@ from lab.latency import ALL_KINDS, in_guest, natively
 from lab.ledger import ledger
 from lab.machine import MachineOptions
 from lab.record import record
+from lab.scrape import scrape
 from lab.stalls import stalls
 from lab.storm import storm
 from lab.view import view
@@ -65,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     stormy.add_argument("--seconds", type=float, default=60)
     stormy.add_argument("--rate", type=int, default=1000, help="valid ones a second; and invalid")
     stormy.add_argument("--disk", default="/var/tmp", help="a folder on a disk, to stall on")  # noqa: S108
+    scraped = commands.add_parser("scrape", help="Prometheus scrapes two guests through their host")
+    scraped.add_argument("--deb", type=Path, help="the package to install; else that of dist")
+    scraped.add_argument("--seconds", type=float, default=300)
+    scraped.set_defaults(command=lambda asked: scrape(asked.deb or _built_package(), asked.seconds))
     ordinary = commands.add_parser("stalls", help="what a guest stalls while it does this and that")
     ordinary.set_defaults(command=lambda _arguments: stalls())
     recorder = commands.add_parser("record", help="record golden samples of kernel files")
@@ -73,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("demo", help="a guest gives memory back, redis keeps its speed")
     show.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
     show.add_argument("--plot", type=Path, default=_REPOSITORY / "build" / "demo.svg")
+    show.add_argument("--screens", type=Path, help="put pictures of memreact-top there")
     show.set_defaults(command=_demo)
     _add_measurements(commands)
     for command in (boot, shell, recorder):
@@ -164,7 +170,7 @@ def _latency(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    return demo(_package(arguments), arguments.plot)
+    return demo(_package(arguments), arguments.plot, arguments.screens)
 
 
 def _package(arguments: argparse.Namespace) -> Path:

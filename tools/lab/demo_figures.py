@@ -180,7 +180,8 @@ def find_stop(trace: bytes, cgroup: str, stalled_us: int) -> Stop | None:
     None: the stall was not the reason, or no write was under way when it began.
     """
     lines = trace[: trace.rfind(b"\n") + 1].splitlines()
-    entries = [msgspec.json.decode(line, type=_Entry) for line in lines]
+    steps = (line for line in lines if b'"event":{' in line)
+    entries = [msgspec.json.decode(line, type=_Entry) for line in steps]
     ended_us = [
         entry.event.ended_at
         for entry in entries

@@ -68,6 +68,13 @@ def test_a_decision_that_is_made_while_rows_are_read_harms_nothing() -> None:
     assert [first.number, *(row.number for row in rows)] == [1, 2, 3]
 
 
+def test_rows_are_those_of_the_moment_in_which_they_were_asked_for() -> None:
+    log = filled(3, 3)
+    rows = log.rows()
+    log.add(Instant(99), Decision("skip", Because("later")))
+    assert [row.number for row in rows] == [1, 2, 3]
+
+
 def test_a_row_keeps_numbers_and_words_apart_and_within_64_bits() -> None:
     because = Because("protected", {"guard": "/a", "protected_bytes": 2**64, "spare": 1})
     row = row_of(4, Instant(5), Decision("end", because, "/a\udcff", 1))

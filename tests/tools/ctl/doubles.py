@@ -33,6 +33,7 @@ from memreact_schemas.control import (
     Changed,
     ChangedKey,
     Doctor,
+    Explained,
     Nothing,
     Paused,
     SettingsInForce,
@@ -40,14 +41,15 @@ from memreact_schemas.control import (
     tables_to_wire,
 )
 from memreact_schemas.protobuf import Table, decode, encode
+from memreact_schemas.swap import SwapAdded, SwapArea, SwapAreas, SwapRemoved
 from memreact_schemas.varlink import Call, Reply
-from tests.tools.ctl.statuses import STATUS
+from tests.tools.ctl.statuses import EXPLANATION, STATUS
 
 ROOT = Path(__file__).parents[3]
 IMPORTABLE = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'schemas'), str(ROOT / 'tools')]}"
 START = f"{IMPORTABLE}\nfrom memreact_tools.ctl.__main__ import main\nsys.exit(main())"
 
-__all__ = ["IMPORTABLE", "START", "AgentDouble", "Failure", "VarlinkDouble"]
+__all__ = ["AREA", "IMPORTABLE", "START", "AgentDouble", "Failure", "VarlinkDouble"]
 
 REPORT = doctor.Report(
     version="1.0",
@@ -78,11 +80,25 @@ SETTINGS = SettingsInForce(
     settings=tables_to_wire(DEFAULTS),
     revision=4,
     origins={"memcg.swap": "pushed by root", "memcg.cgroup[/init.scope].disabled": "default"},
+    unsaved="/run/memreact/pushed is not written: No space left on device",
     warnings=("memcg.swap has no effect: there is no swap",),
 )
+AREA = SwapArea(
+    path="/dev/vdc",
+    kind="partition",
+    size_bytes=1 << 30,
+    used_bytes=300 << 20,
+    priority=7,
+    serial="memreact-swap0",
+    pci_path="01/00",
+    uuid="2f1c4f43-0c2a-4a0f-8a1b-0123456789ab",
+    ours=True,
+)
+FILE = SwapArea(path="/swap", kind="file", size_bytes=8 << 20, used_bytes=0, priority=-2, lost=True)
 ANSWERS: Mapping[str, Struct] = {
     "GetSettings": SETTINGS,
     "GetStatus": msgspec.defstruct("Said", [("status", object)])(STATUS),
+    "Explain": Explained(explanation=EXPLANATION),
     "GetDoctor": Doctor(report=REPORT),
     "Pause": Paused(until_us=9),
     "Resume": Nothing(),
@@ -90,6 +106,9 @@ ANSWERS: Mapping[str, Struct] = {
     "HostHolds": Nothing(),
     "Squeeze": SqueezeItem(),
     "ReleaseSqueeze": Nothing(),
+    "ListSwap": SwapAreas(areas=(AREA, FILE), available_bytes=500 << 20, kept_bytes=50 << 20),
+    "AddSwap": SwapAdded(area=AREA, made=True, waited_us=120_000, took_us=150_000),
+    "RemoveSwap": SwapRemoved(area=AREA, took_us=2_000_000),
 }
 CHANGED = Changed(
     revision=5,

@@ -105,7 +105,7 @@ class Follower:
         while block := os.read(self._fd, 1 << 20):
             data += block
         *lines, self._rest = data.split(b"\n")
-        return [json.loads(line) for line in lines if line]
+        return [json.loads(line) for line in lines if b'"event":{' in line]
 
 
 class Work:

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what was asked; 0 done, 1 could not, 2 misused."""
     asked = parser().parse_args(argv)
     try:
-        code = _connect(asked) if asked.verb == "connect" else _ask(asked)
+        code = _OTHERS.get(asked.verb, _ask)(asked)
         sys.stdout.flush()
     except (Misused, AddressError) as error:
         return _trouble(str(error), _MISUSED)
@@ -44,13 +44,20 @@ def _connect(asked: argparse.Namespace) -> int:
     return connect.run(asked)
 
 
+def _record(asked: argparse.Namespace) -> int:
+    from memreact_tools.ctl.ask import one_of  # noqa: PLC0415  # needs no ttRPC
+    from memreact_tools.ctl.record import record  # noqa: PLC0415
+
+    timeout_s = _TIMEOUT_S if asked.timeout is None else parse_duration(asked.timeout)
+    return record(asked, one_of(_addresses(asked)), timeout_s=timeout_s)
+
+
 def _ask(asked: argparse.Namespace) -> int:
     from memreact_tools.ctl.ask import ask, one_of, tell, watch  # noqa: PLC0415  # needs no ttRPC
     from memreact_tools.ctl.verbs import VERBS  # noqa: PLC0415
 
-    name = f"rule {asked.rule_verb}" if asked.verb == "rule" else asked.verb
     released = asked.verb == "squeeze" and asked.release
-    verb = VERBS["squeeze --release" if released else name]
+    verb = VERBS["squeeze --release" if released else _name(asked)]
     addresses = _addresses(asked)
     if asked.timeout is None:
         timeout_s = _TIMEOUT_S + verb.takes_s(asked)
@@ -59,6 +66,15 @@ def _ask(asked: argparse.Namespace) -> int:
     if asked.verb == "watch":
         return watch(verb, asked, one_of(addresses), timeout_s=timeout_s)
     return tell(verb, asked, ask(verb, asked, addresses, timeout_s=timeout_s))
+
+
+def _name(asked: argparse.Namespace) -> str:
+    match asked.verb:
+        case "rule":
+            return f"rule {asked.rule_verb}"
+        case "swap":
+            return f"swap {asked.swap_verb}"
+    return str(asked.verb)
 
 
 def _addresses(asked: argparse.Namespace) -> list[Address]:
@@ -79,6 +95,8 @@ def _trouble(text: str, code: int) -> int:
     print(f"memreact-ctl: {plain(text)}", file=sys.stderr)
     return code
 
+
+_OTHERS = {"connect": _connect, "record": _record}
 
 if __name__ == "__main__":
     sys.exit(main())

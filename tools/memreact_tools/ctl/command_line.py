@@ -6,6 +6,7 @@ import argparse
 from typing import TypeAlias
 
 from memreact_schemas.control import HOLD_SECONDS_MAX, SOCKET, SQUEEZE_SECONDS_MAX
+from memreact_schemas.swap import PRIORITY_MAX, SWAPOFF_SECONDS, SWAPOFF_SECONDS_MAX
 from memreact_tools import __version__
 
 __all__ = ["ADDRESS", "parser"]
@@ -18,7 +19,7 @@ _FORMS = "unix:/PATH, vsock:CID:PORT or hvsock:/PATH:PORT; may be repeated"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser; what it finds has `verb`, and `rule_verb` for a rule."""
+    """Return the parser; what it finds has `verb`, and `rule_verb` or `swap_verb` beside some."""
     top = argparse.ArgumentParser(
         prog="memreact-ctl", description="Asks and tells memreact, in this guest or from its host."
     )
@@ -29,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     _reading(verbs)
     _changing(verbs)
     _acting(verbs)
+    _swap(verbs)
     _connect(verbs.add_parser("connect", help="speak as Kata's agent-ctl does"))
     return top
 
@@ -89,9 +91,30 @@ def _reading(verbs: _Verbs) -> None:
     get = _verb(verbs, "get", "settings in force, and where they come from")
     get.add_argument("keys", nargs="*", metavar="KEY", help="as in memcg.swap, or memcg")
     _verb(verbs, "diff", "settings that differ from the defaults, or between guests")
+    explain = _verb(
+        verbs, "explain", "why no more of a cgroup is evicted, and what would change it"
+    )
+    explain.add_argument("path", metavar="CGROUP", help="its path")
     _verb(verbs, "doctor", "what the guest can do, and what is missing")
     watch = _verb(verbs, "watch", "decisions as they are made")
     watch.add_argument("--status", action="store_true", help="status as it changes, too")
+    what_if = _verb(verbs, "what-if", "what a turn would come to with other settings")
+    what_if.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="as in memcg.swap=true")
+    record = _verb(verbs, "record", "write all that happens into a file, until interrupted")
+    record.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="a new file; compressed if it ends in .gz; - is stdout",
+    )
+    record.add_argument(
+        "--flight", action="store_true", help="what the flight recorder holds, and no more"
+    )
+    record.add_argument("--for", dest="length", metavar="TIME", help="for so long, as in 10m")
+    record.add_argument(
+        "--status-every", metavar="TIME", help="between two lines of status; 0 for none (10 s)"
+    )
 
 
 def _changing(verbs: _Verbs) -> None:
@@ -158,6 +181,44 @@ def _acting(verbs: _Verbs) -> None:
     squeeze.add_argument("--release", action="store_true", help="keep nothing any more")
     run = _verb(verbs, "run-now", "begin a turn now, as if every period were due")
     run.add_argument("path", nargs="?", metavar="PATH", help="of one cgroup")
+
+
+def _swap(verbs: _Verbs) -> None:
+    swaps = verbs.add_parser("swap", help="disks that are in use as swap")
+    each = swaps.add_subparsers(dest="swap_verb", required=True, metavar="list|add|remove")
+    _verb(each, "list", "swap areas in use")
+    add = _which(_verb(each, "add", "take a disk into use as swap"))
+    add.add_argument(
+        "--make", action="store_true", help="write a swap signature first, with --uuid if given"
+    )
+    add.add_argument(
+        "--priority", type=int, metavar="N", help=f"0 to {PRIORITY_MAX}; higher ones are used first"
+    )
+    add.add_argument(
+        "--discard",
+        choices=("no", "once", "pages", "both"),
+        help="what is discarded: all at the begin, pages that are free again, or both (both)",
+    )
+    add.add_argument("--wait", metavar="TIME", help="for a disk that is not there yet (3 s)")
+    remove = _which(_verb(each, "remove", "take what lies there back, and use it no more"))
+    remove.add_argument(
+        "--deadline",
+        metavar="TIME",
+        default=f"{SWAPOFF_SECONDS}s",
+        help=f"when it is broken off at the latest; {SWAPOFF_SECONDS_MAX} s at most "
+        f"({SWAPOFF_SECONDS} s)",
+    )
+
+
+def _which(to: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    to.add_argument(
+        "which",
+        metavar="DISK",
+        help="its serial, as memreact-swap0, its PCI path, as 01/00, or its swap signature's UUID; "
+        "of one in use also its path",
+    )
+    to.add_argument("--uuid", metavar="UUID", help="of the signature, beside a serial or PCI path")
+    return to
 
 
 def _connect(to: argparse.ArgumentParser) -> None:

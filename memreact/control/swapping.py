@@ -1,0 +1,54 @@
+"""Swap as callers ask for it: what it comes to is told in the journal, whatever they speak."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from memreact.control.audit import Audit
+from memreact.control.peer import Peer
+from memreact.control.varlink import VarlinkError
+from memreact.swap_trouble import SwapTrouble
+from memreact_schemas.control import INTERFACE
+from memreact_schemas.swap import AddSwap, RemoveSwap, SwapAdded, SwapAreas, SwapRemoved
+
+__all__ = ["Swapper", "answered"]
+
+_Done = TypeVar("_Done", bound=Struct)
+
+
+class Swapper(NamedTuple):
+    """What takes disks into use, and gives them back; each raises SwapTrouble where it cannot.
+
+    Whoever is cancelled while it waits ends what it has begun.
+
+    Args:
+        areas: Lists what is in use.
+        add: Takes a disk into use.
+        remove: Gives one back.
+    """
+
+    areas: Callable[[], Awaitable[SwapAreas]]
+    add: Callable[[AddSwap], Awaitable[SwapAdded]]
+    remove: Callable[[RemoveSwap], Awaitable[SwapRemoved]]
+
+
+async def answered(
+    doing: Awaitable[_Done], call: AddSwap | RemoveSwap, peer: Peer, audit: Audit
+) -> _Done:
+    """Wait until it is done, and tell who asked for what.
+
+    Raises:
+        VarlinkError: It could not be done.
+    """
+    verb = type(call).__name__
+    said = {key: value for key, value in asdict(call).items() if value is not None}
+    audit.asked(peer, verb, **said)
+    try:
+        return await doing
+    except SwapTrouble as trouble:
+        audit.refused(peer, verb, str(trouble))
+        raise VarlinkError(trouble.answer, INTERFACE) from trouble
