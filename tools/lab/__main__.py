@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("demo", help="a guest gives memory back, redis keeps its speed")
     show.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
     show.add_argument("--plot", type=Path, default=_REPOSITORY / "build" / "demo.svg")
+    show.add_argument("--screens", type=Path, help="put pictures of memreact-top there")
     show.set_defaults(command=_demo)
     for command in (boot, shell, recorder):
         command.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
@@ -144,7 +145,7 @@ def _latency(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    return demo(arguments.deb or _built_package(), arguments.plot)
+    return demo(arguments.deb or _built_package(), arguments.plot, arguments.screens)
 
 
 def _built_package() -> Path:

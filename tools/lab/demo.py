@@ -56,6 +56,8 @@ period_secs = {_PERIOD_S}
 eviction_run_aging_count_min = 3
 swap = true
 """
+_TELL = "varlinkctl call /run/memreact/io.memreact io.memreact.HostHolds '{{\"held_bytes\":{}}}'"
+_ALLOW_GUEST = "[control]\nallow_guest = true\n"  # memreact-top comes over the guest's loop-back
 _DROP_IN = f"""\
 [Service]
 ExecStart=
@@ -74,12 +76,13 @@ _HOW_TO_LOOK = """
 _QUIET_LOAD = 1.0
 
 
-def demo(package: Path, svg: Path) -> int:
+def demo(package: Path, svg: Path, screens: Path | None = None) -> int:
     """Run it, print its table, write the plot; 0 if it shows what it should.
 
     Args:
         package: The .deb to install in the guest.
         svg: Where the plot goes.
+        screens: Where pictures of memreact-top go, if they are wanted.
 
     Raises:
         LabError: The guest or a workload in it failed.
@@ -88,11 +91,12 @@ def demo(package: Path, svg: Path) -> int:
     install_missing()
     began = time.monotonic()
     with Guest.restore(MachineOptions(), package=package) as guest:
-        show = _Show(guest)
+        show = _Show(guest, screens)
         story = show.run()
     svg.parent.mkdir(parents=True, exist_ok=True)
     svg.write_text(show.plot())
     print(f"\n{table(story)}\n\n  took {time.monotonic() - began:.0f} s; the plot is in {svg}")
+    print("  to look inside, in a guest of your own: memreact-top (docs/top.md has pictures)")
     return _verdict(failures(story))
 
 
@@ -127,10 +131,12 @@ class _Show:
 
     Args:
         guest: Freshly restored, with the package installed.
+        screens: Where pictures of memreact-top go, if they are wanted.
     """
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, screens: Path | None = None) -> None:
         self.guest = guest
+        self._screens = screens
         self.held: list[Held] = []
         self.marks: list[Mark] = []
         self.requests: list[tuple[int, int]] = []
@@ -151,6 +157,8 @@ class _Show:
         self._frames("remember", _COLD_FOLDER)
         self._mark("memreact starts")
         self.guest.run("systemctl start memreact.service")
+        if self._screens is not None:
+            self.guest.run(_TELL.format(before.held_bytes))
         self._await_first_turn(redis)
         during = self._watch(redis, _PERIOD_S * _PERIODS, "memreact works")
         returned = Returned(before, self._moment(), *self._cold_reported())
@@ -159,7 +167,7 @@ class _Show:
         saved = gib_minutes_saved(
             [Held(self.held[at - 1].at_s, before.held_bytes), *self.held[at:]]
         )
-        stalled_us, trace = self._stall(redis)
+        stalled_us, trace = self._stall(redis) if self._screens is None else self._shown(redis)
         self.requests = decode_requests(self.guest.get(_REQUESTS))
         self._mark("redis short of memory")
         waited = decode_waited(*self._short_of_memory(redis))
@@ -188,7 +196,8 @@ class _Show:
         folder = "/etc/systemd/system/memreact.service.d"
         self.guest.run(f"mkdir -p {folder} /etc/memreact")
         self.guest.put_bytes(_DROP_IN.encode(), f"{folder}/demo.conf")
-        self.guest.put_bytes(_SETTINGS.encode(), "/etc/memreact/memreact.toml")
+        settings = _SETTINGS if self._screens is None else _SETTINGS + _ALLOW_GUEST
+        self.guest.put_bytes(settings.encode(), "/etc/memreact/memreact.toml")
         self.guest.put(Path(__file__).parent / "workloads" / "frames.py", _FRAMES)
         self.guest.run("systemctl daemon-reload")
         clock = "import time; print(time.monotonic_ns() // 1000)"
@@ -235,6 +244,17 @@ class _Show:
         after = self.guest.run([*ask, "--json"]).stdout
         print(f"\n$ memreact-ctl explain {_REDIS}\n{self.guest.run(ask).stdout}")
         return before, after
+
+    def _shown(self, redis: Workload) -> tuple[int, bytes]:
+        """The same, looked at by memreact-top."""
+        from lab.screens import Screens  # noqa: PLC0415  # needs textual
+
+        assert self._screens is not None  # noqa: S101  # asked before
+        with Screens(self.guest, self._screens) as screens:
+            found = self._stall(redis)
+            for path in screens.take():
+                print(f"demo: {path}")
+        return found
 
     def _watch(self, redis: Workload, seconds: float, act: str) -> tuple[int, int]:
         """Sample each second, print a line for it; return the span on the guest's clock."""

@@ -98,6 +98,8 @@ def _reading(verbs: _Verbs) -> None:
     _verb(verbs, "doctor", "what the guest can do, and what is missing")
     watch = _verb(verbs, "watch", "decisions as they are made")
     watch.add_argument("--status", action="store_true", help="status as it changes, too")
+    what_if = _verb(verbs, "what-if", "what a turn would come to with other settings")
+    what_if.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="as in memcg.swap=true")
     record = _verb(verbs, "record", "write all that happens into a file, until interrupted")
     record.add_argument(
         "-o",
