@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 .PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
-	demo latency compaction breakoff view ledger storm clean
+	demo screens latency compaction breakoff view ledger storm clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,10 @@ deb-check: deb ## the .debs, checked by lintian
 demo: .venv/.complete deb ## a real guest gives memory back while redis keeps its speed
 	@$(LAB) setup
 	$(LAB) demo
+
+screens: .venv/.complete deb ## the pictures of memreact-top in docs, taken during the demo
+	@$(LAB) setup
+	$(LAB) demo --screens docs
 
 latency: .venv/.complete deb ## how long from a stall to the stop, in a real guest
 	$(LAB) setup

@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("demo", help="a guest gives memory back, redis keeps its speed")
     show.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
     show.add_argument("--plot", type=Path, default=_REPOSITORY / "build" / "demo.svg")
+    show.add_argument("--screens", type=Path, help="put pictures of memreact-top there")
     show.set_defaults(command=_demo)
     _add_measurements(commands)
     for command in (boot, shell, recorder):
@@ -169,7 +170,7 @@ def _latency(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    return demo(_package(arguments), arguments.plot)
+    return demo(_package(arguments), arguments.plot, arguments.screens)
 
 
 def _package(arguments: argparse.Namespace) -> Path:
