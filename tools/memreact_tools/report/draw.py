@@ -39,7 +39,7 @@ def draw(series: Series, path: str) -> None:
         figure.suptitle(plain(series.title))
         _held(held, series)
         _line(stall, series.stall, "stalled, % of the time", 1.0)
-        _line(evicted, series.evicted, "evicted, MiB", _MIB)
+        _line(evicted, _throughout(series.evicted, series.until_s), "evicted, MiB", _MIB)
         _decisions(decisions, series)
         for axes in (held, stall, evicted, decisions):
             for begin, end in series.pauses:
@@ -55,6 +55,14 @@ def _held(axes: Axes, series: Series) -> None:
         _line(axes, series.host_held, "held, MiB", _MIB, label="as the host said")
     if series.held.points or series.host_held.points:
         axes.legend(loc="best")
+
+
+def _throughout(row: Row, until_s: float) -> Row:
+    """A sum from its beginning to the end of the recording."""
+    whole = Row()
+    if row.points:
+        whole.points = [(0.0, 0.0), *row.points, (until_s, row.points[-1][1])]
+    return whole
 
 
 def _line(axes: Axes, row: Row, name: str, unit: float, label: str = "") -> None:
