@@ -18,14 +18,6 @@ HOST = "/usr/share/memreact-host"
 FORCE = "--force-not-root,depends,script-chrootless"
 
 
-@pytest.fixture(scope="session")
-def unpacked_host(host_deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where the host's package was unpacked."""
-    folder = tmp_path_factory.mktemp("unpacked-host")
-    subprocess.run(["dpkg-deb", "--raw-extract", host_deb, folder], check=True)
-    return folder
-
-
 def _depends(deb: Path) -> set[str]:
     answer = subprocess.run(
         ["dpkg-deb", "--field", deb, "Depends"], check=True, capture_output=True, text=True
