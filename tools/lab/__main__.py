@@ -18,6 +18,7 @@ from lab.latency import ALL_KINDS, in_guest, natively
 from lab.ledger import ledger
 from lab.machine import MachineOptions
 from lab.record import record
+from lab.recording import recording
 from lab.scrape import scrape
 from lab.stalls import stalls
 from lab.storm import storm
@@ -75,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     recorder = commands.add_parser("record", help="record golden samples of kernel files")
     recorder.add_argument("--into", type=Path, default=_REPOSITORY / "tests" / "golden")
     recorder.set_defaults(command=_record)
+    recorded = commands.add_parser("recording", help="record a guest's turns, decide them again")
+    recorded.set_defaults(command=lambda asked: recording(asked.seconds, asked.keep))
+    recorded.add_argument("--seconds", type=float, default=600)
+    recorded.add_argument("--keep", type=Path, default=_REPOSITORY / "build" / "recording.jsonl.gz")
     show = commands.add_parser("demo", help="a guest gives memory back, redis keeps its speed")
     show.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
     show.add_argument("--plot", type=Path, default=_REPOSITORY / "build" / "demo.svg")
