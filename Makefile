@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 .PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
-	demo latency storm clean
+	demo latency swap storm clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,10 @@ demo: .venv/.complete deb ## a real guest gives memory back while redis keeps it
 latency: .venv/.complete deb ## how long from a stall to the stop, in a real guest
 	$(LAB) setup
 	$(LAB) latency
+
+swap: .venv/.complete deb ## cold memory of a real guest goes to its host's file and to zram, and comes back
+	$(LAB) setup
+	$(LAB) swap
 
 storm: .venv/.complete ## thousands of settings updates a second at the real daemon, under real pressure
 	$(LAB) storm

@@ -18,6 +18,7 @@ from lab.record import record
 from lab.scrape import scrape
 from lab.stalls import stalls
 from lab.storm import storm
+from lab.swap import TIERS, swap
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _FIGURE_EVERY_S = 5.0
@@ -75,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
     show.add_argument("--plot", type=Path, default=_REPOSITORY / "build" / "demo.svg")
     show.set_defaults(command=_demo)
+    swapping = commands.add_parser("swap", help="cold memory goes to the host's file, and to zram")
+    swapping.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
+    swapping.add_argument("--tiers", nargs="+", choices=TIERS, default=list(TIERS))
+    swapping.set_defaults(command=lambda asked: swap(asked.deb or _built_package(), asked.tiers))
     for command in (boot, shell, recorder):
         command.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
         command.add_argument("--memory", type=int, default=1024, metavar="MIB")
