@@ -357,6 +357,7 @@ class Daemon:
         self._books.observe(event, made.state, now)
         took = self._books.ledger.since_start.minus(before)
         self._measures.observe(event, made.state, made.decisions, took.file_bytes + took.anon_bytes)
+        self._shown.evicted(event, took.file_bytes + took.anon_bytes)
         self._shown.squeezes.observe(made)
         self._harm.observe(made, now)
         self._recording.observe(event, made, now, self._settings, self._shown.status)

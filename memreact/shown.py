@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -15,13 +16,14 @@ from kernelio.meminfo import page_size
 from memreact import __version__
 from memreact.account import Account
 from memreact.bookkeeper import Bookkeeper
-from memreact.control.service import Guest
+from memreact.control.service import Foreseen, Guest
 from memreact.control.squeezing import Squeezer
 from memreact.control.store import SettingsStore
-from memreact.events import Instant
+from memreact.events import BatchEnded, Event, Instant
 from memreact.policy.asked import why_not_run
 from memreact.policy.squeeze import why_not_squeeze
 from memreact.reactor import Reactor
+from memreact.settings import Settings
 from memreact.sources.account import read_account
 from memreact.sources.pressure import now_us
 from memreact.sources.protection import read_protection
@@ -82,6 +84,7 @@ class Shown:
         self._exporter: Exporter | None = None
         self._recorder = recorder
         self._started_at = now_us()
+        self._evicted_bytes = self._evicting_us = 0
         self._looks: Looks | None = None
         self.squeezes = SqueezeFeed()
         self.troubles: Callable[[], tuple[str, ...]] = tuple
@@ -103,6 +106,7 @@ class Shown:
             look=self.look,
             kept=self._decisions.rows,
             recorder=self._recorder,
+            foresee=self.foresee,
         )
 
     def _squeezer(self) -> Squeezer:
@@ -131,6 +135,31 @@ class Shown:
         """One cgroup after the other: all, or one and those below it."""
         limits = None if path is None else read_protection(self._layout, path)
         return cgroups_of(self._reactor.state, self._reactor.rules, now_us(), path, limits)
+
+    def evicted(self, event: Event, taken_bytes: int) -> None:
+        """Learn how fast evictions are."""
+        if isinstance(event, BatchEnded) and taken_bytes:
+            self._evicted_bytes += taken_bytes
+            self._evicting_us += event.took_us
+
+    async def foresee(self, fresh: Settings) -> Foreseen:
+        """Tell what a turn would come to by other settings; a dry run, on a thread of its own."""
+        from memreact.control.what_if import foreseen  # noqa: PLC0415  # if asked for
+        from memreact.prospects import PAGES_PER_MS, prospects  # noqa: PLC0415  # as above
+
+        size = page_size()
+        per_ms = self._evicted_bytes // size * 1000 // max(1, self._evicting_us)
+        look = partial(
+            prospects,
+            self._layout,
+            self._reactor.state,
+            self._reactor.rules,
+            fresh.rules,
+            now_us,
+            pages_per_ms=per_ms or PAGES_PER_MS,
+        )
+        told = await asyncio.get_running_loop().run_in_executor(None, look)
+        return foreseen(told, size, rate_measured=per_ms > 0)
 
     async def look(self, paths: Sequence[str]) -> GuestReading:
         """Read what the kernel says now, of these cgroups some at a time.

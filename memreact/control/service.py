@@ -52,7 +52,7 @@ from memreact_schemas.swap import (
     SwapRemoved,
 )
 
-__all__ = ["Guest", "MemreactService"]
+__all__ = ["Foreseen", "Guest", "MemreactService"]
 
 WATCHERS_MAX = 16
 _KEPT_FOR_WRITERS = 4  # of these: who may only read cannot keep the others out
@@ -67,8 +67,23 @@ async def _no_explanation(_: str) -> NoReturn:
     raise _not_possible("nothing is explained here")
 
 
+async def _no_prospects(_: Settings) -> NoReturn:
+    raise _not_possible("nothing is foreseen here")
+
+
 def _no_ledger(*_: object) -> NoReturn:
     raise _not_possible("no ledger is kept here")
+
+
+class Foreseen(NamedTuple):
+    """What a turn would come to; see `control.WhatIfAnswer`."""
+
+    now: control.WhatIfTurn
+    then: control.WhatIfTurn
+    cgroups: tuple[control.WhatIfCgroup, ...]
+    left_out: int
+    held_up: str | None
+    rate_measured: bool
 
 
 def _no_look(*_: object) -> NoReturn:
@@ -93,6 +108,7 @@ class Guest(NamedTuple):
         kept: Gives the decisions that are kept and were made after this number, oldest first.
         explain: Explains one cgroup; None where there is none. Called again only when it is done.
         recorder: Records; None where nobody does.
+        foresee: Tells what a turn would come to by other settings, and touches nothing.
         swapper: Takes disks into use as swap; None where nobody does.
     """
 
@@ -109,6 +125,7 @@ class Guest(NamedTuple):
     kept: Callable[[int], Iterator[DecisionRow]] = lambda _: iter(())
     explain: Callable[[str], Awaitable[Explanation | None]] = _no_explanation
     recorder: Recorder | None = None
+    foresee: Callable[[Settings], Awaitable[Foreseen]] = _no_prospects
     swapper: Swapper | None = None
 
 
@@ -146,6 +163,7 @@ class MemreactService:
         self._settings_told: tuple[_Told, Encoded] | None = None
         self._telling = asyncio.Lock()
         self._explaining = asyncio.Lock()
+        self._foreseeing = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._squeezing: Squeezing | None = None
         self._answers: Mapping[str, Callable[[Any, Peer], Answer]] = {
@@ -167,6 +185,7 @@ class MemreactService:
             "HostHolds": self._host_holds,
             "SetLogLevel": self._set_log_level,
             "Record": self._record,
+            "WhatIf": self._what_if,
             "ListSwap": self._list_swap,
             "AddSwap": self._add_swap,
             "RemoveSwap": self._remove_swap,
@@ -232,16 +251,8 @@ class MemreactService:
     ) -> control.Changed:
         if not call.dry_run:
             self._audit.changed(peer, verb, change)
-        keys = (
-            control.ChangedKey(
-                key=each.key,
-                before=as_json(each.before),
-                after=as_json(each.after),
-                origin=each.origin,
-            )
-            for each in change.changed
-        )
-        return control.Changed(revision=change.revision, changed=tuple(keys), notes=change.notes)
+        keys = _changed_keys(change)
+        return control.Changed(revision=change.revision, changed=keys, notes=change.notes)
 
     def _get_status(self, call: control.GetStatus, peer: Peer) -> Answer:
         path = None if call.path is None else _normal(call.path)
@@ -295,6 +306,28 @@ class MemreactService:
         if explanation is None:
             raise _not_possible(f"no_such_cgroup: {path}")
         return control.Explained(explanation=explanation)
+
+    def _what_if(
+        self, call: control.WhatIf, peer: Peer
+    ) -> Coroutine[Any, Any, control.WhatIfAnswer]:
+        patch = _config_of(call.patch, peer)
+        change = self._store.patch(patch, by=peer.name, dry_run=True, over_vsock=peer.over_vsock)
+        return self._foreseen(change, self._store.foresee(patch, by=peer.name))
+
+    async def _foreseen(self, change: Change, fresh: Settings) -> control.WhatIfAnswer:
+        """Foresee for one after the other: each reads many files."""
+        async with self._foreseeing:
+            seen = await self._guest.foresee(fresh)
+        return control.WhatIfAnswer(
+            changed=_changed_keys(change),
+            notes=change.notes,
+            now=seen.now,
+            then=seen.then,
+            cgroups=seen.cgroups,
+            left_out=seen.left_out,
+            held_up=seen.held_up,
+            rate_measured=seen.rate_measured,
+        )
 
     def _get_doctor(
         self, call: control.GetDoctor, peer: Peer
@@ -493,6 +526,18 @@ def _in_force(of: _Told) -> Encoded:
             unsaved=unsaved,
             warnings=settings.warnings,
         )
+    )
+
+
+def _changed_keys(change: Change) -> tuple[control.ChangedKey, ...]:
+    return tuple(
+        control.ChangedKey(
+            key=each.key,
+            before=as_json(each.before),
+            after=as_json(each.after),
+            origin=each.origin,
+        )
+        for each in change.changed
     )
 
 

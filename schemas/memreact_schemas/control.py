@@ -86,6 +86,10 @@ __all__ = [
     "StatusAnswer",
     "Watch",
     "WatchItem",
+    "WhatIf",
+    "WhatIfAnswer",
+    "WhatIfCgroup",
+    "WhatIfTurn",
     "tables_from_wire",
     "tables_to_wire",
 ]
@@ -487,6 +491,90 @@ class RecordItem(_Answer, frozen=True, kw_only=True):
     lines: tuple[object, ...]
 
 
+class WhatIf(_Call, frozen=True, kw_only=True):
+    """Ask what a turn would come to with other settings; nothing is changed and nothing touched.
+
+    Args:
+        patch: Laid over what is in force.
+    """
+
+    patch: SettingsTables
+
+
+class WhatIfTurn(_Answer, frozen=True, kw_only=True):
+    """What a turn of all cgroups, begun now, would come to.
+
+    Args:
+        at_most_bytes: Evicted: the kernel lets go of nothing that it finds in use.
+        anon_bytes: Of it, anonymous memory.
+        after_aging_bytes: Of it, only after an aging, which may find more in use.
+        aged: How many cgroups would be aged, on all nodes.
+        took_us: How long it would take, as fast as evictions were so far.
+        protected_bytes: More would go if no cgroup were protected.
+        stalled_bytes: More would go if no cgroup had stalled in its last period.
+        left_alone: How many cgroups would be left, on all nodes, by the last reason for each.
+        refused: Why there would be no turn at all.
+    """
+
+    at_most_bytes: int = 0
+    anon_bytes: int = 0
+    after_aging_bytes: int = 0
+    aged: int = 0
+    took_us: int = 0
+    protected_bytes: int = 0
+    stalled_bytes: int = 0
+    left_alone: dict[str, int] = {}
+    refused: str | None = None
+
+
+class WhatIfCgroup(_Answer, frozen=True, kw_only=True):
+    """One cgroup on one node.
+
+    Args:
+        path: Of it.
+        node: The NUMA node.
+        now_bytes: What would go by the settings in force.
+        now_because: Why no more, or why nothing.
+        then_bytes: What would go by the others.
+        then_anon_bytes: Of it, anonymous memory.
+        then_after_aging: Only after an aging, which may find more in use.
+        then_because: Why no more, or why nothing.
+    """
+
+    path: str
+    node: int
+    now_bytes: int
+    now_because: str
+    then_bytes: int
+    then_anon_bytes: int
+    then_after_aging: bool
+    then_because: str
+
+
+class WhatIfAnswer(_Answer, frozen=True, kw_only=True):
+    """What other settings would come to.
+
+    Args:
+        changed: The values that would differ.
+        notes: What would have no effect.
+        now: By the settings in force.
+        then: By the others.
+        cgroups: Those of which something would go, most first, and those that change.
+        left_out: How many of these are not told.
+        held_up: Why no turn can begin just now, whatever the settings.
+        rate_measured: How long it takes is reckoned from evictions of this daemon.
+    """
+
+    changed: tuple[ChangedKey, ...]
+    notes: tuple[str, ...]
+    now: WhatIfTurn
+    then: WhatIfTurn
+    cgroups: tuple[WhatIfCgroup, ...]
+    left_out: int
+    held_up: str | None = None
+    rate_measured: bool
+
+
 class Nothing(_Answer, frozen=True, kw_only=True):
     """It was done."""
 
@@ -572,6 +660,7 @@ METHODS: Mapping[str, Method] = {
     "RemoveSwap": Method(RemoveSwap, SwapRemoved, writes=True),
     "SetLogLevel": Method(SetLogLevel, Changed, writes=True),
     "Record": Method(Record, RecordItem, writes=False, streams=True),
+    "WhatIf": Method(WhatIf, WhatIfAnswer, writes=False),
     "Watch": Method(Watch, WatchItem, writes=False, streams=True),
 }
 

@@ -44,6 +44,7 @@ def test_only_what_asks_is_no_write() -> None:
         "Look",
         "Record",
         "Watch",
+        "WhatIf",
     }
 
 

@@ -33,6 +33,7 @@ _LINE_EVERY_S = 20.0
 _PORT_OF_METRICS = 1052
 _PORT_OF_CONTROL = 1050
 _HELD_S = 600
+_SETTLES_S = 15
 _SETTINGS = b"""\
 [control]
 allow_guest = true
@@ -89,6 +90,7 @@ def scrape(package: Path, seconds: float) -> int:
 def _at_work(package: Path) -> Iterator[Bridge]:
     """A guest with cold memory whose memreact evicts it, and the way to it."""
     with Guest.restore(MachineOptions(), package=package) as guest:
+        guest.run("mkdir -p /etc/memreact")
         guest.put_bytes(_SETTINGS, "/etc/memreact/memreact.toml")
         guest.run("systemctl restart memreact.service")
         Workload(Cgroup(guest, "/lab.slice/cold"), "cold_files", str(_COLD_MIB))
@@ -141,6 +143,7 @@ def _watch(prometheus: Prometheus, seconds: float) -> None:
 def _held(bridge: Bridge, prometheus: Prometheus, name: str) -> Status:
     """Status once nothing changes any more, and Prometheus has scraped that."""
     _ctl(bridge, "pause", str(_HELD_S))
+    time.sleep(_SETTLES_S)  # until the ledger is read for what was evicted last
     _ctl(bridge, "status", "--ledger")
     status: Status = _ctl(bridge, "status")["status"]
     began = time.monotonic()

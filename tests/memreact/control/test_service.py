@@ -17,7 +17,7 @@ from kernelio.errors import Unsupported
 from memreact.actions import Because
 from memreact.control.audit import Audit
 from memreact.control.peer import Peer
-from memreact.control.service import WATCHERS_MAX, Guest, MemreactService
+from memreact.control.service import WATCHERS_MAX, Foreseen, Guest, MemreactService
 from memreact.control.squeezing import Squeezer
 from memreact.control.store import SettingsStore
 from memreact.control.swapping import Swapper
@@ -106,6 +106,7 @@ class Daemon:
         self.swap_trouble: SwapTrouble | None = None
         self.examined = 0
         self.explaining = self.most_explained = 0
+        self.foreseen: list[Settings] = []
         self.examining = threading.Event()
         self.examining.set()
         self.hub = Hub()
@@ -127,6 +128,7 @@ class Daemon:
             look=self._look,
             kept=self._kept,
             explain=self._explain,
+            foresee=self._foresee,
             recorder=self.recorder,
             swapper=Swapper(self._areas, self._add_swap, self._remove_swap),
         )
@@ -156,6 +158,12 @@ class Daemon:
             turns=self.stock_taken,
             cgroups=cgroups,
         )
+
+    async def _foresee(self, fresh: Settings) -> Foreseen:
+        self.foreseen.append(fresh)
+        await asyncio.sleep(0)
+        turn = control.WhatIfTurn(at_most_bytes=7)
+        return Foreseen(turn, turn, (), 0, None, rate_measured=True)
 
     async def _explain(self, path: str) -> Explanation | None:
         self.explaining += 1
@@ -504,6 +512,21 @@ async def test_status_is_gathered_for_one_reader_at_a_time(
 
 
 @pytest.mark.asyncio
+async def test_what_other_settings_would_come_to_is_told_and_they_are_not_in_force(
+    daemon: Daemon,
+) -> None:
+    async with daemon.serve(READER) as client:
+        answer = await client.ask(f"{IO}.WhatIf", patch={"memcg": {"swap": True}})
+        name, said = await client.fail(f"{IO}.WhatIf", patch={"memcg": {"period_secs": 0}})
+    assert answer["then"]["at_most_bytes"] == 7
+    assert [each["key"] for each in answer["changed"]] == ["memcg.swap"]
+    assert [each.config.memcg.swap for each in daemon.foreseen] == [True]
+    assert (name, said["key"]) == (f"{IO}.SettingsRefused", "memcg.period_secs")
+    assert daemon.store.settings.config == DEFAULTS
+    assert (daemon.applied, daemon.events) == ([], [])
+
+
+@pytest.mark.asyncio
 async def test_cgroups_are_explained_to_one_after_the_other(daemon: Daemon) -> None:
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(daemon.serve(READER)) for _ in range(3)]
@@ -727,6 +750,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "Pause": {"seconds": 1},
     "SetLogLevel": {"level": "info"},
     "HostHolds": {"held_bytes": 5},
+    "WhatIf": {"patch": {"memcg": {"swap": True}}},
     "Squeeze": {"held_percent": 50, "deadline_seconds": 5},
     "AddSwap": {"serial": "memreact-swap0"},
     "RemoveSwap": {"path": "/dev/vdc"},

@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
     _changing(verbs)
     _acting(verbs)
     _swap(verbs)
+    report = verbs.add_parser("report", help="draw a recording over time")
+    report.add_argument("file", metavar="FILE", help="a recording")
+    report.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the picture, such as report.svg"
+    )
     _connect(verbs.add_parser("connect", help="speak as Kata's agent-ctl does"))
     return top
 
@@ -98,6 +103,8 @@ def _reading(verbs: _Verbs) -> None:
     _verb(verbs, "doctor", "what the guest can do, and what is missing")
     watch = _verb(verbs, "watch", "decisions as they are made")
     watch.add_argument("--status", action="store_true", help="status as it changes, too")
+    what_if = _verb(verbs, "what-if", "what a turn would come to with other settings")
+    what_if.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="as in memcg.swap=true")
     record = _verb(verbs, "record", "write all that happens into a file, until interrupted")
     record.add_argument(
         "-o",

@@ -38,7 +38,7 @@ class Board:
         self.source = source
         self.glyphs = glyphs
         self.view = View()
-        self.model = Model(source.guests)
+        self.model = Model(source.guests, recorded=isinstance(source, Player))
         self.focus = source.guests[0]
         """The guest that the panels and the log are about."""
         self._wall = wall
@@ -64,7 +64,7 @@ class Board:
         updates = self.source.take()
         if player is not None and player.generation != self._generation:
             self._generation = player.generation
-            self.model = Model(self.source.guests)
+            self.model = Model(self.source.guests, recorded=True)
             self._versions.clear()
             self._stale = True
         self.model.take(updates)

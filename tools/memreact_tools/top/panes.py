@@ -302,11 +302,11 @@ class Foot(Pane):
         ("?", "help"),
         ("q", "quit"),
         ("enter", "more"),
-        ("tab", "decisions"),
+        ("tab", "log"),
         ("space", "fold"),
         ("s", "sort"),
         ("/", "filter"),
-        ("e", "empty"),
+        ("e", "hide"),
     )
     PLAYER_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("?", "help"),
@@ -316,7 +316,7 @@ class Foot(Pane):
         ("+-", "speed"),
         ("[]", "10 s"),
         ("j", "jump"),
-        ("tab", "decisions"),
+        ("tab", "log"),
     )
 
     def __init__(self, board: Board, palette: Palette, name: str) -> None:
@@ -335,5 +335,5 @@ class Foot(Pane):
         row.put(" ", "foot")
         keys = self.KEYS if self.board.player is None else self.PLAYER_KEYS
         for key, text in keys:
-            row.put(key, "footkey").put(f" {text}   ", "foot")
+            row.put(key, "footkey").put(f" {text}  ", "foot")
         yield row.field("", row.left, "foot").done(), ""

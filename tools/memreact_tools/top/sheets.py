@@ -37,7 +37,7 @@ PLAYER_KEYS = (
     (".", "to the next decision"),
     ("+ -", "faster, slower"),
     ("[ ]", "ten seconds back, on"),
-    ("j", "jump to a time: 90, 5m or 1h2m after the begin"),
+    ("j", "jump to a time after the begin, as in 90 or 5m"),
 )
 
 _Pairs = Iterator[tuple[str, str, str]]

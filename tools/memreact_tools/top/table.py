@@ -247,7 +247,7 @@ def _why(place: Place, model: GuestModel, now_us: int, width: int) -> list[Part]
 def _coming(eviction: NextEviction, there_us: int) -> str:
     if eviction.at_us is None:
         return eviction.text
-    return f"something may go in {short_span(eviction.at_us - there_us)}"
+    return f"may go in {short_span(eviction.at_us - there_us)}"
 
 
 def page_bytes_of(model: GuestModel) -> int:
@@ -289,9 +289,10 @@ def log_line(
 
 def verdict_style(row: DecisionRow) -> str:
     """How much a decision matters, as a style."""
-    if row.verdict == "pause" or "over_limit" in row.because or row.because == "oom":
+    over = "over_limit" in row.because or row.because in ("oom", "limit_hit")
+    if row.verdict == "pause" or (over and row.verdict == "end"):
         return "bad"
-    if row.verdict in ("hold", "refuse"):
+    if over or row.verdict in ("hold", "refuse"):
         return "warn"
     if row.figures.get("evicted_pages") or row.verdict in ("compacted", "squeezed"):
         return "did"
