@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from memreact_schemas.status import (
     CompactionStatus,
@@ -41,7 +42,7 @@ def text(*updates: Update, width: int = 120, later_s: int = 0) -> str:
 
 
 def seen(**differs: object) -> tuple[Update, Update]:
-    return Met(), StatusSeen(status(**differs))
+    return Met(), StatusSeen(replace(status(), **differs))
 
 
 @pytest.mark.parametrize(
