@@ -43,6 +43,8 @@ from memreact.sources.machine import DeviceWatch
 from memreact.systemd import Notifier
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.trace import Entry, Trace, entries_in
+from memreact_schemas.recording import opened, read_lines
+from memreact_schemas.trace import Failed
 from tests.fake_guest import FakeGuest
 from tests.memreact.full_guest import ENABLED, LRU_GEN, full_guest
 from tests.memreact.kernel_files import shows_memcg, shows_stall
@@ -627,3 +629,8 @@ def test_a_bug_is_told_and_ends_the_daemon(
     assert limping.process.returncode == 1
     assert "ZeroDivisionError" in told
     assert limping.hears("STOPPING=1")
+    (left,) = [name for name in os.listdir(guest.path("/run/memreact")) if "flight" in name]
+    with opened(guest.path(f"/run/memreact/{left}")) as file:
+        lines = [line for _, line in read_lines(file)]
+    (failed,) = [line for line in lines if isinstance(line, Failed)]
+    assert failed.error == "ZeroDivisionError: division by zero"

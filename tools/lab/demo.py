@@ -15,6 +15,7 @@ from lab.demo_figures import (
     Returned,
     Story,
     decode_requests,
+    decode_waited,
     failures,
     find_stop,
     gib_minutes_saved,
@@ -39,6 +40,9 @@ _ZRAM_MIB = 512
 _SETTLE_S = 10  # until what loading has freed is reported to the host
 _STALL_WAIT_S = 90
 _STALL_BATCH = "/demo.slice/batch"
+_REDIS = "/system.slice/redis-server.service"
+_SHORT_MIB = 32
+_SHORT_S = 5
 _MIB = 1 << 20
 _REQUESTS = "/run/demo-requests"
 _FRAMES = "/run/frames.py"
@@ -62,6 +66,12 @@ ExecStart=/usr/bin/memreact run --trace {_TRACE}
 _FIGURES = """\
 awk '{ print "orig", $1; print "zram", $3 }' /sys/block/zram0/mm_stat
 """
+
+_HOW_TO_LOOK = """
+  to look inside a guest of your own, in it or from its host:
+    memreact-top                        all cgroups, live
+    memreact-ctl explain CGROUP         why no more of one goes, and what would change that
+    memreact-ctl watch                  decisions as they are made"""
 
 _QUIET_LOAD = 1.0
 
@@ -112,6 +122,7 @@ def _verdict(found: Sequence[str]) -> int:
         print(f"demo: {sentence}", file=sys.stderr)
     if not found:
         print("  shown: memory came back, redis kept its speed, the eviction let go")
+    print(_HOW_TO_LOOK)
     return 1 if found else 0
 
 
@@ -158,6 +169,8 @@ class _Show:
         )
         stalled_us, trace = self._stall(redis) if self._screens is None else self._shown(redis)
         self.requests = decode_requests(self.guest.get(_REQUESTS))
+        self._mark("redis short of memory")
+        waited = decode_waited(*self._short_of_memory(redis))
         return Story(
             returned,
             saved,
@@ -165,6 +178,7 @@ class _Show:
             self._latency(during),
             self._latency(after),
             find_stop(trace, _STALL_BATCH, stalled_us),
+            waited,
         )
 
     def _await_first_turn(self, redis: Workload) -> None:
@@ -218,6 +232,18 @@ class _Show:
         self.marks.append(Mark((stalled_us - self._offset_us) / 1e6, "stall"))
         self._watch(redis, 5, "after the stall")
         return stalled_us, self.guest.get(_TRACE)
+
+    def _short_of_memory(self, redis: Workload) -> tuple[str, str]:
+        """Give redis less than it uses for a moment; what memreact says of it before and after."""
+        ask = ["memreact-ctl", "explain", _REDIS]
+        limit = f"/sys/fs/cgroup{_REDIS}/memory.high"
+        before = self.guest.run([*ask, "--json"]).stdout
+        self.guest.run(f"echo {_SHORT_MIB}M > {limit}")
+        self._watch(redis, _SHORT_S, f"redis may use {_SHORT_MIB} MiB")
+        self.guest.run(f"echo max > {limit}")
+        after = self.guest.run([*ask, "--json"]).stdout
+        print(f"\n$ memreact-ctl explain {_REDIS}\n{self.guest.run(ask).stdout}")
+        return before, after
 
     def _shown(self, redis: Workload) -> tuple[int, bytes]:
         """The same, looked at by memreact-top."""

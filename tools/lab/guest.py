@@ -130,6 +130,17 @@ class Guest:
         return self._folder / "serial.log"
 
     @property
+    def qemu_pid(self) -> int:
+        """QEMU's process.
+
+        Raises:
+            GuestLost: It never started.
+        """
+        if self._qemu is None:
+            raise GuestLost("QEMU never started")
+        return self._qemu.pid
+
+    @property
     def release(self) -> str:
         """What uname -r says."""
         return self._boot_kernel.release
@@ -205,10 +216,8 @@ class Guest:
         Raises:
             GuestLost: QEMU is gone.
         """
-        if self._qemu is None:
-            raise GuestLost("QEMU never started")
         try:
-            text = Path(f"/proc/{self._qemu.pid}/smaps").read_text()
+            text = Path(f"/proc/{self.qemu_pid}/smaps").read_text()
         except OSError as error:
             raise GuestLost(f"QEMU is gone: {error}") from error
         size_kib = self.options.node_bytes // 1024
