@@ -276,7 +276,7 @@ def _chart(guest: GuestModel, scene: Scene, width: int) -> Chart:
 
 def _now_of(guest: GuestModel) -> str:
     if guest.reading is not None and guest.reading.memory_stall_us is None:
-        return "n/a, this kernel does not count it"
+        return "n/a, no PSI here"
     if not guest.points:
         return "-"
     point = guest.points[-1]
