@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 .PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
-	demo latency storm clean
+	demo screens latency compaction breakoff view ledger swap storm recording clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ setup: .venv/.complete ## set up .venv with the pinned versions (the default)
 test: test-fast floor system ## everything, the guest tests included
 
 test-fast: .venv/.complete ## everything that needs no guest
-	@packaging/need lintian systemd
+	@packaging/need lintian systemd tmux
 	@$(MAKE) --jobs=2 --keep-going --output-sync=target checks
 
 checks: lint unit wheel-check deb-check
@@ -48,6 +48,7 @@ unit: .venv/.complete ## unit tests on the newest versions
 	$(BIN)/python $(PYTEST) $(TWO_CORES)
 
 floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13, with coverage
+	@packaging/need tmux
 	@rm -f .coverage .coverage.*
 	build/floor-venv/bin/coverage run $(PYTEST) $(TWO_CORES) -p no:cacheprovider
 	@build/floor-venv/bin/coverage combine --quiet
@@ -66,7 +67,7 @@ wheel-check: wheel ## the wheel installed and run in a fresh .venv
 	$(BIN)/python -m venv build/wheel-venv
 	build/wheel-venv/bin/python $(PIP) install --constraint requirements-dev.txt dist/memreact-*.whl
 	cd build && wheel-venv/bin/memreact --version
-	cd build && wheel-venv/bin/memreact-ctl --help >/dev/null && wheel-venv/bin/memreact-host --help >/dev/null
+	cd build && wheel-venv/bin/memreact-ctl --help >/dev/null && wheel-venv/bin/memreact-host --help >/dev/null && wheel-venv/bin/memreact-top --help >/dev/null
 	cd build && : >empty.toml && wheel-venv/bin/memreact check empty.toml
 	cd build && for unit in memreact.service memreact-put-back.service; do \
 		wheel-venv/bin/memreact unit --print --systemd 257 $$unit \
@@ -85,12 +86,40 @@ demo: .venv/.complete deb ## a real guest gives memory back while redis keeps it
 	@$(LAB) setup
 	$(LAB) demo
 
+screens: .venv/.complete deb ## the pictures of memreact-top in docs, taken during the demo
+	@$(LAB) setup
+	$(LAB) demo --screens docs
+
 latency: .venv/.complete deb ## how long from a stall to the stop, in a real guest
 	$(LAB) setup
 	$(LAB) latency
 
+swap: .venv/.complete deb ## cold memory of a real guest goes to its host's file and to zram, and comes back
+	$(LAB) setup
+	$(LAB) swap
+compaction: .venv/.complete deb ## what comes back of memory in pieces, a guest for each row of a table
+	$(LAB) setup
+	$(LAB) compaction
+
+breakoff: .venv/.complete deb ## how long a compaction goes on after a stall, in a real guest
+	$(LAB) setup
+	$(LAB) breakoff
+
+view: .venv/.complete deb ## two real guests, seen from both sides
+	$(LAB) setup
+	$(LAB) view
+
+ledger: .venv/.complete deb ## memreact's books beside what the host holds, for ten minutes
+	$(LAB) setup
+	$(LAB) ledger
+
 storm: .venv/.complete ## thousands of settings updates a second at the real daemon, under real pressure
 	$(LAB) storm
+
+recording: .venv/.complete deb ## ten minutes of turns recorded and decided again, what-ifs, the cost
+	$(LAB) setup
+	@mkdir -p build
+	$(LAB) recording
 
 clean: ## remove what was built; .venv and the lab's images stay
 	rm -rf build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

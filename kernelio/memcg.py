@@ -54,10 +54,20 @@ class Limits(NamedTuple):
 
 
 class SwapUse(NamedTuple):
-    """What is swapped out, and how much may be (None: all that there is)."""
+    """What is swapped out, and how much may be (None: all that there is).
+
+    Over `high_bytes` the kernel does not stop, but throttles all that the cgroup allocates.
+    """
 
     current_bytes: int
     max_bytes: int | None
+    high_bytes: int | None = None
+
+    @property
+    def left_bytes(self) -> int | None:
+        """What may still be swapped out without being refused or throttled; None is no limit."""
+        limits = [limit for limit in (self.max_bytes, self.high_bytes) if limit is not None]
+        return max(0, min(limits) - self.current_bytes) if limits else None
 
 
 class MemoryEvents(NamedTuple):
@@ -94,6 +104,17 @@ class MemoryStat(NamedTuple):
     workingset_restore_file: int = 0
     pgscan: int = 0
     pgsteal: int = 0
+    pswpin: int = 0
+    zswpin: int = 0
+
+    @property
+    def promoted_pages(self) -> int:
+        """Pages that came back from swap, by the counter of this kernel that saw the most.
+
+        workingset_refault_anon is the older one; pswpin and zswpin, which count a page whose
+        shadow is lost too, are not printed by all kernels.
+        """
+        return max(self.workingset_refault_anon, self.pswpin + self.zswpin)
 
 
 _STAT_KEYS = tuple((field, field.removesuffix("_bytes")) for field in MemoryStat._fields)
@@ -168,7 +189,7 @@ def read_limits(directory: str) -> Limits:
 
 
 def read_swap(directory: str) -> SwapUse:
-    """Read memory.swap.current and memory.swap.max; where the files are missing: none, no limit.
+    """Read memory.swap.current, max and high; where the files are missing: none, no limit.
 
     Raises:
         Vanished, MalformedReading: As read_amount.
@@ -176,6 +197,7 @@ def read_swap(directory: str) -> SwapUse:
     return SwapUse(
         _read_or(f"{directory}/memory.swap.current", 0) or 0,
         _read_or(f"{directory}/memory.swap.max", None),
+        _read_or(f"{directory}/memory.swap.high", None),
     )
 
 

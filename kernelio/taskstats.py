@@ -4,8 +4,8 @@ The delays of a whole process (a thread group) come over generic netlink. pyrout
 decodes the messages; the socket is our own, non-blocking and plainly readable, so that any event
 loop can watch it. The layout of the figures is read here: pyroute2's ends before the memory delays.
 
-All but the wait for the CPU stays 0 unless kernel.task_delayacct is 1, and tasks started before
-that count nothing.
+All but the wait for the CPU stays 0 unless kernel.task_delayacct is 1 (delayacct.py), and tasks
+started before that count nothing.
 
 Source: Documentation/accounting/taskstats.rst, delay-accounting.rst; include/uapi/linux/taskstats.h
 """
@@ -20,11 +20,9 @@ import struct
 from typing import Any, NamedTuple
 
 from kernelio.errors import KernelioError, MalformedReading, Refused, Unsupported, Vanished
-from kernelio.files import read_bytes
-from kernelio.layout import Layout
 from kernelio.netlink import ctrlmsg, genlmsg, nla, nlmsgerr
 
-__all__ = ["Answer", "TaskDelays", "Taskstats", "parse_delays", "read_delay_accounting"]
+__all__ = ["Answer", "TaskDelays", "Taskstats", "parse_delays"]
 
 _NAME = "netlink:TASKSTATS"  # stands for a path in errors
 _NETLINK_GENERIC = 16  # linux/netlink.h
@@ -125,15 +123,6 @@ def _us_at(stats: bytes, offset: int) -> int | None:
         return None
     nanoseconds: int = _TOTAL.unpack_from(stats, offset)[0]
     return nanoseconds // _NS
-
-
-def read_delay_accounting(layout: Layout) -> bool:
-    """Whether the kernel counts delays now (kernel.task_delayacct).
-
-    Raises:
-        Unsupported: Built without TASK_DELAY_ACCT, or before Linux 5.14.
-    """
-    return read_bytes(layout.proc("sys/kernel/task_delayacct")).strip() == b"1"
 
 
 class Taskstats:

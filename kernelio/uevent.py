@@ -10,10 +10,9 @@ import socket
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import pyudev
-
 from kernelio.errors import Unsupported
 from kernelio.layout import Layout
+from kernelio.udev import pyudev
 
 __all__ = ["LOST", "SUBSYSTEMS", "Uevent", "UeventMonitor", "open_monitor"]
 

@@ -1,4 +1,4 @@
-"""The command line: run, check, doctor, unit."""
+"""The command line: run, check, doctor, replay, unit."""
 
 from __future__ import annotations
 
@@ -42,6 +42,15 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.add_argument(
         "--prove", action="store_true", help="free 64 MiB, and see that the host is told of it"
+    )
+    replay = commands.add_parser("replay", help="decide everything of a recording again")
+    replay.add_argument("file", metavar="FILE", help="of memreact-ctl record, or left by a daemon")
+    replay.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="tell what this setting would have changed; may be repeated",
     )
     unit = commands.add_parser("unit", help="the systemd units, for this installation")
     unit.add_argument("--print", action="store_true", required=True, help="print one")
@@ -99,6 +108,20 @@ def _prove(asked: argparse.Namespace) -> int:
     return _DONE if proof.proved else _COULD_NOT
 
 
+def _replay(asked: argparse.Namespace) -> int:
+    from memreact.replay.command import replay  # noqa: PLC0415
+    from memreact.settings_errors import SettingsError  # noqa: PLC0415
+
+    try:
+        return replay(asked.file, asked.set)
+    except SettingsError as error:
+        print(f"memreact: {error}", file=sys.stderr)  # noqa: T201
+        return _MISUSED
+    except OSError as error:
+        print(f"memreact: {error}", file=sys.stderr)  # noqa: T201
+        return _COULD_NOT
+
+
 def _unit(asked: argparse.Namespace) -> int:
     version = asked.systemd if asked.systemd is not None else _systemd_version()
     sys.stdout.write(unit_text(asked.name, _own_command(), systemd=version))
@@ -140,6 +163,7 @@ _COMMANDS = {
     "run": _run,
     "check": _check,
     "doctor": _doctor,
+    "replay": _replay,
     "unit": _unit,
     "put-back": _put_back,
 }

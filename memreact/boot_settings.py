@@ -17,7 +17,7 @@ from memreact.settings_errors import SettingsError, unknown_key
 from memreact.settings_value import config_from
 from memreact_schemas.config import Config
 
-__all__ = ["AGENT_FILE_WORD", "BOOT_ORIGIN", "BootSettings", "boot_settings"]
+__all__ = ["AGENT_FILE_WORD", "BOOT_ORIGIN", "BootSettings", "boot_settings", "value_of"]
 
 BOOT_ORIGIN = "kernel command line"
 AGENT_FILE_WORD = "agent.config_file"
@@ -119,12 +119,13 @@ def _our_key(name: str) -> tuple[str, str]:
 def _checked(key: tuple[str, str], text: str, name: str) -> object:
     """Read a value, and see that it is one of its key's."""
     table, bare = key
-    value = _value(text)
+    value = value_of(text)
     config_from({table: {bare: value} if bare else value}, BOOT_ORIGIN, "", {key: (name,)})
     return value
 
 
-def _value(text: str) -> object:
+def value_of(text: str) -> object:
+    """Read a word as what it looks like: a switch, a number, or text."""
     if text in _SWITCH:
         return _SWITCH[text]
     if _WHOLE.fullmatch(text):

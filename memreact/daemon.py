@@ -18,7 +18,7 @@ from kernelio.layout import Layout
 from kernelio.process import lock_memory_on_fault
 from kernelio.psi import Fired, TriggerSet
 from kernelio.uevent import open_monitor
-from memreact.actions import Action, Compact
+from memreact.actions import Action, BreakOff, Compact
 from memreact.actuator.worker import Work, Worker
 from memreact.bookkeeper import Bookkeeper
 from memreact.capabilities import find_capabilities
@@ -36,12 +36,15 @@ from memreact.events import (
     Stopping,
     Surveyed,
 )
+from memreact.garbage import collect_if_due, keep_passes_short
 from memreact.gate import Gate
 from memreact.ground import break_ground, capabilities_read, decides, switch_on, would_switch_on
 from memreact.hands import Hands
+from memreact.harm import HarmWatch
 from memreact.mailbox import Mailbox
 from memreact.policy.state import Step
 from memreact.reactor import Reactor
+from memreact.recording import Recording
 from memreact.run_dir import RUN_DIR, RunDir
 from memreact.settings import Settings, files_watched, read_layers
 from memreact.shown import Shown, take_stock
@@ -57,6 +60,7 @@ from memreact.systemd import Notifier, is_journal, puts_back_for_us, watchdog_us
 from memreact.telemetry.decisions import DecisionLog, row_of
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
+from memreact.telemetry.measures import Measures
 from memreact.telemetry.trace import Trace
 
 __all__ = ["Daemon", "run"]
@@ -104,7 +108,9 @@ class Daemon:
         self._run_dir = run_dir
         self._journal = journal
         self._notifier = notifier
-        self._trace = trace
+        self._recording = Recording(
+            layout, run_dir, settings, clock=now_us, journal=journal, trace=trace
+        )
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
         self.failed = False
@@ -127,6 +133,7 @@ class Daemon:
             clock=now_us,
             changed=self._swap_changed,
         )
+        self._measures = Measures()
         self._shown = Shown(
             self._reactor,
             store,
@@ -135,7 +142,10 @@ class Daemon:
             layout,
             books=self._books,
             swapper=self._swaps.swapper,
+            measures=self._measures,
+            recorder=self._recording.recorder,
         )
+        self._harm = HarmWatch(self._loop, layout, self._own_path, self._reactor.handle)
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
         self._idle_because: str | None = None
@@ -167,6 +177,7 @@ class Daemon:
             files=files,
             audit=Audit(self._journal.at("notice"), now_us, self._loop),
             journal=self._journal,
+            metrics=self._shown.metrics,
         )
 
     @property
@@ -183,8 +194,13 @@ class Daemon:
         """Ask for the end; `until_stopped` returns soon after."""
         self._stopped.set()
 
-    def fail(self) -> None:
-        """Ask for the end after a bug: a fresh start is better than to limp on."""
+    def fail(self, error: BaseException | None = None) -> None:
+        """Ask for the end after a bug: a fresh start is better than to limp on.
+
+        What was recorded before the first one is left for whoever looks for it.
+        """
+        if error is not None and not self.failed:
+            self._recording.failed(error, self._reactor.at_hand)
         self.failed = True
         self.stop()
 
@@ -214,8 +230,10 @@ class Daemon:
         before, self._settings = self._settings, fresh
         works_otherwise = not fresh.rules.work_like(before.rules)
         if works_otherwise:
+            self._measures.asked_to_stop(now_us())
             self._hands.break_off()
         self._journal.level = fresh.rules.log_level
+        self._recording.settle(fresh.config.log)
         self._decisions.keep(fresh.rules.decisions_kept)
         self._reactor.rules = fresh.rules
         if fresh.config.control != before.config.control:
@@ -325,6 +343,9 @@ class Daemon:
         )
         if any(each.name == SWAPS for each, _ in fired):
             self._swaps.table_changed()
+        for each, stops in fired:
+            if stops:
+                self._measures.stalled(Instant(each.at_us))
         for name in dict.fromkeys(each.name for each, _ in fired if not each.gone):
             self._reactor.handle(self._stall(name))
         for mail in mails:
@@ -342,17 +363,25 @@ class Daemon:
         return StallSeen(sample, trigger or "guest")
 
     def _perform(self, action: Action) -> Event | None:
+        if isinstance(action, Work):
+            self._measures.begins()
         if isinstance(action, Compact):  # as long as it was told to take is not too long
             self._busy_since = Instant(max(now_us(), action.ends_by))
         elif isinstance(action, Work):
             self._busy_since = now_us()
+        elif isinstance(action, BreakOff):
+            self._measures.asked_to_stop(now_us())
         return self._hands.perform(action)
 
     def _observe(self, event: Event, made: Step, now: Instant) -> None:
+        before = self._books.ledger.since_start
         self._books.observe(event, made.state, now)
+        took = self._books.ledger.since_start.minus(before)
+        self._measures.observe(event, made.state, made.decisions, took.file_bytes + took.anon_bytes)
+        self._shown.evicted(event, took.file_bytes + took.anon_bytes)
         self._shown.squeezes.observe(made)
-        if self._trace is not None:
-            self._trace.add(now, event, made)
+        self._harm.observe(made, now)
+        self._recording.observe(event, made, now, self._settings, self._shown.status)
         for decision in made.decisions:
             self._decisions.add(now, decision)
             self._journal.tell(decision)
@@ -365,6 +394,8 @@ class Daemon:
             self._store.save_again()
         if told or isinstance(event, CapabilitiesRead | Surveyed):
             self._tell_status()
+        if self._busy_since is None:
+            collect_if_due()
 
     def _tell_status(self) -> None:
         self._notifier.status(self._shown.line())
@@ -447,6 +478,7 @@ class Daemon:
         self._desk.close()
         self._swaps.close()
         self._books.close()
+        self._harm.close()
         if self._feeding is not None:
             self._feeding.cancel()
         self._loop.remove_reader(self._mailbox.fileno())
@@ -458,8 +490,7 @@ class Daemon:
         self._waiter.close()
         self._waiting.close()
         self._mailbox.close()
-        if self._trace is not None:
-            self._trace.close()
+        self._recording.close()
 
 
 def run(
@@ -505,7 +536,12 @@ def run(
         _heed_signals(daemon)
         _end_at_bugs(asyncio.get_running_loop(), daemon)
         _lock_memory(journal)
-        await daemon.until_stopped()
+        keep_passes_short()
+        try:
+            await daemon.until_stopped()
+        except Exception as error:
+            daemon.fail(error)
+            raise
         return daemon.failed
 
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
@@ -542,12 +578,13 @@ def _end_at_bugs(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
 
     def on_loop(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         loop.default_exception_handler(context)
-        daemon.fail()
+        error = context.get("exception")
+        daemon.fail(error if isinstance(error, BaseException) else None)
 
     def on_thread(args: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(args)
         with suppress(RuntimeError):  # the loop is closed already
-            loop.call_soon_threadsafe(daemon.fail)
+            loop.call_soon_threadsafe(daemon.fail, args.exc_value)
 
     loop.set_exception_handler(on_loop)
     threading.excepthook = on_thread

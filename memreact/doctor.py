@@ -16,6 +16,7 @@ from msgspec import json
 from kernelio.boot import read_cmdline, read_lockdown
 from kernelio.buddy import read_buddyinfo, reportable_bytes
 from kernelio.cgroup import has_v1_memory
+from kernelio.delayacct import read_delay_accounting
 from kernelio.errors import KernelioError
 from kernelio.layout import Layout
 from kernelio.page_reporting import (
@@ -28,7 +29,6 @@ from kernelio.page_reporting import (
 )
 from kernelio.process import has_capability
 from kernelio.swap import SwapDevice, read_swaps, zram_name
-from kernelio.taskstats import read_delay_accounting
 from memreact import __version__
 from memreact.capabilities import (
     Capabilities,

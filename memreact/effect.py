@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from memreact.control.ways import VSOCK_PORTS, ports_shared
 from memreact.settings import entry_key, keys_of_threshold
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Control
 from memreact_schemas.doctor import Capabilities
@@ -45,6 +46,9 @@ def _in_vain_tables(config: Config) -> Iterator[str]:
     swaps = any(entry.swap for entry in memcg.cgroup)
     if memcg.swappiness_max != DEFAULTS.memcg.swappiness_max and not (memcg.swap or swaps):
         yield "memcg.swappiness_max has no effect while memcg.swap = false"
+    limit = config.swap.max_promotion_percent_per_min
+    if limit != DEFAULTS.swap.max_promotion_percent_per_min and not (memcg.swap or swaps):
+        yield "swap.max_promotion_percent_per_min has no effect while memcg.swap = false"
     if reclaim.without_mglru == "off" and (
         reclaim.percent_per_period != DEFAULTS.reclaim.percent_per_period
     ):
@@ -74,11 +78,11 @@ def _in_vain_compact(config: Config) -> Iterator[str]:
 
 
 def _in_vain_control(control: Control) -> Iterator[str]:
-    for key in ("varlink_port", "ttrpc_port", "allow_guest"):
+    for key in (*VSOCK_PORTS, "allow_guest"):
         if not control.vsock and getattr(control, key) != getattr(DEFAULTS.control, key):
             yield f"control.{key} has no effect while control.vsock = false"
-    if control.vsock and control.varlink_port == control.ttrpc_port:
-        yield "control.ttrpc_port is control.varlink_port too: only one of them is listened on"
+    for one, other in ports_shared(control) if control.vsock else ():
+        yield f"control.{other} is control.{one} too: only one of them is listened on"
 
 
 def _in_vain_entry(entry: CgroupEntry, config: Config, claimed: set[int]) -> Iterator[str]:

@@ -23,6 +23,7 @@ __all__ = [
     "Generation",
     "Guard",
     "GuestPressure",
+    "HarmSeen",
     "HoldAsked",
     "Inspected",
     "Inspection",
@@ -30,6 +31,7 @@ __all__ = [
     "LimitHit",
     "MemcgAppeared",
     "MemcgChanged",
+    "MemcgDelays",
     "MemcgGone",
     "MemcgView",
     "NodeView",
@@ -80,7 +82,10 @@ class NodeView(Struct, frozen=True, array_like=True):
 
 
 class MemcgView(Struct, frozen=True):
-    """What a survey saw of one memcg; stall totals only grow and hold its children's."""
+    """What a survey saw of one memcg; totals only grow and hold its children's.
+
+    `promoted_total_pages` came back from swap; it is not read while the guest has none.
+    """
 
     path: str
     inode: int
@@ -89,6 +94,7 @@ class MemcgView(Struct, frozen=True):
     io_stall_us: int
     nodes: tuple[NodeView, ...] = ()
     current_bytes: int = 0
+    promoted_total_pages: int | None = None
 
 
 class GuestPressure(Struct, frozen=True):
@@ -124,6 +130,8 @@ class Inspection(Struct, frozen=True):
 
     memory.stat counts shared memory as file pages, but it lives on the anonymous lists, and needs
     swap to go: `swappable_bytes` and `droppable_bytes` are the kinds as an eviction sees them.
+    `swap_limit_path` is the memcg, this one or one above it, whose memory.swap.max or high leaves
+    less than the guest has; None where `swap_free_bytes` is the guest's own.
     """
 
     path: str
@@ -146,6 +154,7 @@ class Inspection(Struct, frozen=True):
     oom_total: int = 0
     shmem_bytes: int = 0
     zram_left_bytes: int | None = None
+    swap_limit_path: str | None = None
 
     @property
     def swappable_bytes(self) -> int:
@@ -325,6 +334,46 @@ class LimitHit(Struct, frozen=True, tag=True):
     oom: int = 0
 
 
+class MemcgDelays(Struct, frozen=True):
+    """What the processes of a memcg waited between two readings; None is not said by this kernel.
+
+    Args:
+        path: The memcg, without those below it.
+        processes: How many there are.
+        gone: How many ended meanwhile, with what they waited last.
+        reclaim_us: For memory to be reclaimed.
+        swap_in_us: For swapped-out memory to come back.
+        thrashing_us: For memory that had been in use when it was evicted, from swap too.
+        compact_us: For memory to be compacted.
+        block_io_us: For disks.
+    """
+
+    path: str
+    processes: int
+    gone: int
+    reclaim_us: int | None
+    swap_in_us: int
+    thrashing_us: int | None
+    compact_us: int | None
+    block_io_us: int
+
+
+class HarmSeen(Struct, frozen=True, tag=True):
+    """Who waited for memory since work began until after it was broken off, the worst first.
+
+    Args:
+        since: The moment of the reading before it.
+        at: The moment of the one after it.
+        memcgs: Those that were hurt, a few of them.
+        left_out: Processes that were too many to ask about.
+    """
+
+    since: Instant
+    at: Instant
+    memcgs: tuple[MemcgDelays, ...]
+    left_out: int = 0
+
+
 class MemcgAppeared(Struct, frozen=True, tag=True):
     """A memcg exists that did not, or at start."""
 
@@ -426,6 +475,7 @@ Event = (
     | CompactionEnded
     | StallSeen
     | LimitHit
+    | HarmSeen
     | MemcgAppeared
     | MemcgChanged
     | MemcgGone

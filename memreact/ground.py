@@ -22,7 +22,14 @@ from memreact.run_dir import RunDir
 from memreact.sources.inspection import Folios
 from memreact.telemetry.journal import Journal
 
-__all__ = ["break_ground", "capabilities_read", "decides", "switch_on", "would_switch_on"]
+__all__ = [
+    "break_ground",
+    "capabilities_read",
+    "decides",
+    "read_folios",
+    "switch_on",
+    "would_switch_on",
+]
 
 Evicts = Literal["mglru", "memory.reclaim", "nothing"]
 _ALL_PARTS = 0x7
@@ -111,10 +118,11 @@ def break_ground(
             lru_gen = mglru.LruGen.open(layout.lru_gen)
         except KernelioError as error:
             guest = replace(guest, idle_because=f"lru_gen cannot be opened ({error})")
-    return Ground(layout, own_path, _folios(layout, guest.page_bytes), lru_gen), guest
+    return Ground(layout, own_path, read_folios(layout, guest.page_bytes), lru_gen), guest
 
 
-def _folios(layout: Layout, page_bytes: int) -> Folios:
+def read_folios(layout: Layout, page_bytes: int) -> Folios:
+    """How large folios get here; where that cannot be read, they are pages."""
     try:
         return Folios(
             read_file_folio_bytes(layout),

@@ -45,6 +45,7 @@ _ACTS = {
     "reclaim": "at once: the guest is looked at anew",
     "reclaim.percent_per_period": _NEXT_PLAN,
     "swap": "from the next call on",
+    "swap.max_promotion_percent_per_min": _NEXT_PLAN,
     "control": "at once: listeners are opened and closed, and calls refused, by it",
     "log": "at once",
 }

@@ -43,6 +43,9 @@ class Reactor:
         self._clock = clock
         self._perform = perform
         self._observe = observe
+        self.at_hand: Event | None = None
+        """What is decided on just now; after a bug, what it was."""
+
         self._waiting: deque[Event] = deque()
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
@@ -65,7 +68,7 @@ class Reactor:
         self._wake(None)
 
     def _one(self, event: Event) -> None:
-        now = self._clock()
+        now, self.at_hand = self._clock(), event
         made = step(self.state, event, self.rules, now)
         self.state = made.state
         for action in made.actions:
@@ -74,6 +77,7 @@ class Reactor:
                 self._waiting.append(answer)
         self._observe(event, made, now)
         self._wake(made.wake_at)
+        self.at_hand = None
 
     def _wake(self, wake_at: Instant | None) -> None:
         if wake_at == self._wake_at and self._timer is not None:

@@ -137,6 +137,8 @@ class Rules:
         reclaim_without_mglru: Use memory.reclaim where the multi-gen LRU is missing.
         reclaim_ppm_per_period: Share of memory.current that it takes, per million.
         beside_others: Work although somebody else reclaims in this guest.
+        promotion_limit_ppm_per_min: What may come back from swap each minute, per million of what a
+            cgroup touches, before no more anonymous memory goes; 0 is no limit.
         log_level: The least important that reaches the journal.
         decisions_kept: Length of the decision log.
         revision: Grows by one with each change.
@@ -153,6 +155,7 @@ class Rules:
     reclaim_without_mglru: bool = False
     reclaim_ppm_per_period: int = 20_000
     beside_others: bool = False
+    promotion_limit_ppm_per_min: int = 2_000
     log_level: str = "info"
     decisions_kept: int = 4096
     revision: int = 1
@@ -214,6 +217,7 @@ def rules_of(whole: Config, revision: int) -> Rules:
         reclaim_without_mglru=reclaim.without_mglru == "memory.reclaim",
         reclaim_ppm_per_period=_ppm(_said(reclaim.percent_per_period)),
         beside_others=_said(reclaim.beside_others),
+        promotion_limit_ppm_per_min=_rate_ppm(_said(whole.swap.max_promotion_percent_per_min)),
         log_level=_said(log.level),
         decisions_kept=_said(log.decisions),
         revision=revision,
@@ -269,6 +273,11 @@ def _us(keys: MemcgKeys, base: MemcgRules) -> int:
 
 def _ppm(percent: float) -> int:
     return round(percent * _PPM_PER_PERCENT)
+
+
+def _rate_ppm(percent: float) -> int:
+    """0 is no limit, and nothing else may become it."""
+    return max(1, _ppm(percent)) if percent else 0
 
 
 def _ppm_or(percent: float | None, otherwise: int) -> int:

@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from kernelio.layout import Layout
 from kernelio.meminfo import page_size
 from memreact import __version__
 from memreact.account import Account
 from memreact.bookkeeper import Bookkeeper
-from memreact.control.service import Guest
+from memreact.control.service import Foreseen, Guest
 from memreact.control.squeezing import Squeezer
 from memreact.control.store import SettingsStore
 from memreact.control.swapping import Swapper
-from memreact.events import Instant
+from memreact.events import BatchEnded, Event, Instant
 from memreact.policy.asked import why_not_run
 from memreact.policy.squeeze import why_not_squeeze
 from memreact.reactor import Reactor
+from memreact.settings import Settings
 from memreact.sources.account import read_account
 from memreact.sources.pressure import now_us
 from memreact.sources.protection import read_protection
-from memreact.telemetry.decisions import DecisionLog
+from memreact.telemetry.decisions import DecisionLog, as_text
 from memreact.telemetry.hub import Hub
+from memreact.telemetry.measures import Measures
 from memreact.telemetry.possible import all_cold_bytes
+from memreact.telemetry.recorder import Recorder
 from memreact.telemetry.squeezes import SqueezeFeed
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
-from memreact_schemas.status import CgroupStatus, Status
+from memreact_schemas.explanation import Explanation
+from memreact_schemas.status import CgroupStatus, CgroupUse, GuestReading, Status
+
+if TYPE_CHECKING:
+    from memreact.close_look import CloseLook
+    from memreact.sources.close_look import Looks
+    from memreact.telemetry.metrics import Exporter
+
+_DECISIONS_TOLD = 40
 
 __all__ = ["Shown", "clock_time", "take_stock"]
+
+_USES_AT_ONCE = 16
 
 
 class Shown:
@@ -44,6 +62,8 @@ class Shown:
         layout: Where the kernel shows its files.
         books: Where the memory is.
         swapper: Takes disks into use as swap.
+        measures: What was counted for metrics.
+        recorder: Who records.
     """
 
     def __init__(  # noqa: PLR0913  # it looks at many
@@ -55,6 +75,8 @@ class Shown:
         layout: Layout,
         *,
         books: Bookkeeper,
+        measures: Measures,
+        recorder: Recorder,
         swapper: Swapper | None = None,
     ) -> None:
         self._reactor = reactor
@@ -64,7 +86,12 @@ class Shown:
         self._layout = layout
         self._books = books
         self._swapper = swapper
+        self._measures = measures
+        self._exporter: Exporter | None = None
+        self._recorder = recorder
         self._started_at = now_us()
+        self._evicted_bytes = self._evicting_us = 0
+        self._looks: Looks | None = None
         self.squeezes = SqueezeFeed()
         self.troubles: Callable[[], tuple[str, ...]] = tuple
         """What cannot be listened on, as soon as somebody listens."""
@@ -80,8 +107,13 @@ class Shown:
             clock=now_us,
             take_stock=self._books.take_stock,
             host_holds=self._books.host_holds,
+            explain=self.explain,
             squeezer=self._squeezer(),
             swapper=self._swapper,
+            look=self.look,
+            kept=self._decisions.rows,
+            recorder=self._recorder,
+            foresee=self.foresee,
         )
 
     def _squeezer(self) -> Squeezer:
@@ -110,6 +142,102 @@ class Shown:
         """One cgroup after the other: all, or one and those below it."""
         limits = None if path is None else read_protection(self._layout, path)
         return cgroups_of(self._reactor.state, self._reactor.rules, now_us(), path, limits)
+
+    def evicted(self, event: Event, taken_bytes: int) -> None:
+        """Learn how fast evictions are."""
+        if isinstance(event, BatchEnded) and taken_bytes:
+            self._evicted_bytes += taken_bytes
+            self._evicting_us += event.took_us
+
+    async def foresee(self, fresh: Settings) -> Foreseen:
+        """Tell what a turn would come to by other settings; a dry run, on a thread of its own."""
+        from memreact.control.what_if import foreseen  # noqa: PLC0415  # if asked for
+        from memreact.prospects import PAGES_PER_MS, prospects  # noqa: PLC0415  # as above
+
+        size = page_size()
+        per_ms = self._evicted_bytes // size * 1000 // max(1, self._evicting_us)
+        look = partial(
+            prospects,
+            self._layout,
+            self._reactor.state,
+            self._reactor.rules,
+            fresh.rules,
+            now_us,
+            pages_per_ms=per_ms or PAGES_PER_MS,
+        )
+        told = await asyncio.get_running_loop().run_in_executor(None, look)
+        return foreseen(told, size, rate_measured=per_ms > 0)
+
+    async def look(self, paths: Sequence[str]) -> GuestReading:
+        """Read what the kernel says now, of these cgroups some at a time.
+
+        Raises:
+            KernelioError: /proc/meminfo cannot be read.
+        """
+        from memreact.sources.reading import read_guest, read_use  # noqa: PLC0415  # for lookers
+
+        memcgs = self._reactor.state.memcgs
+        names = _names_of(memcgs, paths)
+        uses: list[CgroupUse] = []
+        for at, path in enumerate(paths, 1):
+            use = read_use(self._layout, names[path]) if path in names else None
+            uses += [] if use is None else [replace(use, path=path)]
+            if at % _USES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return replace(
+            read_guest(self._layout),
+            decisions=self._decisions.made,
+            cgroups_total=len(memcgs),
+            cgroups=tuple(uses),
+        )
+
+    async def explain(self, path: str) -> Explanation | None:
+        """Explain one cgroup; None where there is none. One at a time: it remembers its looks."""
+        from memreact.telemetry.explaining import explanation_of  # noqa: PLC0415  # if asked for
+
+        name = next((each for each in self._reactor.state.memcgs if as_text(each) == path), None)
+        if name is None:
+            return None
+        loop = asyncio.get_running_loop()
+        look = await loop.run_in_executor(None, self._look_at, name)
+        state = self._reactor.state
+        if name not in state.memcgs:
+            return None
+        decisions = self._decisions.rows_on(name, _DECISIONS_TOLD)
+        return explanation_of(
+            state, self._store.settings, name, look, decisions=decisions, now=now_us()
+        )
+
+    def _look_at(self, name: str) -> CloseLook:
+        """Read all of it, on a thread: it asks about each process."""
+        from memreact.ground import read_folios  # noqa: PLC0415  # see above
+        from memreact.sources.close_look import Looks, look_closely  # noqa: PLC0415
+
+        if self._looks is None:
+            self._looks = Looks()
+        guest, size = self._reactor.state.guest, page_size()
+        own_path, folios = guest.own_path if guest else "/", read_folios(self._layout, size)
+        return look_closely(self._layout, own_path, name, folios, self._looks)
+
+    def metrics(self) -> Iterator[str]:
+        """All of it as numbers, in parts."""
+        from memreact.own_cost import read_own_cost  # noqa: PLC0415  # only where somebody asks
+        from memreact.telemetry.metrics import Exporter, Seen  # noqa: PLC0415
+
+        if self._exporter is None:
+            self._exporter = Exporter()
+        state, control = self._reactor.state, self._store.settings.config.control
+        return self._exporter.tell(
+            Seen(
+                state=state,
+                rules=self._reactor.rules,
+                now=now_us(),
+                around=self._around(),
+                measures=self._measures,
+                cost=read_own_cost(self._layout),
+                cgroups_max=control.metrics_cgroups or 0,
+            )
+        )
 
     def line(self) -> str:
         """One line for systemctl status: it stands for long, so its times are the clock's."""
@@ -140,6 +268,14 @@ class Shown:
             dropped=self._hub.dropped,
             ledger=self._books.status(self._reactor.rules),
         )
+
+
+def _names_of(memcgs: Mapping[str, object], paths: Sequence[str]) -> dict[str, str]:
+    """The kernel's names of those that exist, by how they are told."""
+    names = {path: path for path in paths if path in memcgs and path.isascii()}
+    if len(names) < len(paths):
+        names |= {as_text(path): path for path in memcgs if not path.isascii()}
+    return names
 
 
 def take_stock(layout: Layout, reactor: Reactor) -> tuple[Account, int]:

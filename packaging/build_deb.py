@@ -54,6 +54,7 @@ class Package:
         manuals: Manual pages in this folder.
         library: Where the modules go; one that Python does not know is told to the commands.
         shared: Files that another package has too, and that step aside while this one is here.
+        examples: Folder here of files that show how it is used with other programs.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Package:
     groups: bool = False
     library: str = LIBRARY
     shared: tuple[str, ...] = ()
+    examples: str = ""
 
 
 PACKAGES = (
@@ -73,19 +75,24 @@ PACKAGES = (
         commands=("memreact", "memreact-ctl", "memreact-vsock", "memreact-top"),
         units=("memreact.service", "memreact-put-back.service"),
         groups=True,
-        manuals=("memreact.8", "memreact-ctl.1", "memreact-vsock.1"),
+        manuals=("memreact.8", "memreact-ctl.1", "memreact-top.1", "memreact-vsock.1"),
     ),
     Package(
         name="memreact-host",
         folders=("memreact_schemas", "memreact_tools"),
-        commands=("memreact-host", "memreact-ctl", "memreact-vsock"),
+        commands=("memreact-host", "memreact-ctl", "memreact-top", "memreact-vsock"),
         units=(),
-        manuals=("memreact-host.1", "memreact-ctl.1", "memreact-vsock.1"),
+        manuals=("memreact-host.1", "memreact-ctl.1", "memreact-top.1", "memreact-vsock.1"),
         library="usr/share/memreact-host",
+        examples="metrics",
         shared=(
             "usr/bin/memreact-ctl",
+            "usr/bin/memreact-top",
             "usr/bin/memreact-vsock",
+            "usr/share/bash-completion/completions/memreact-ctl",
+            "usr/share/bash-completion/completions/memreact-top",
             "usr/share/man/man1/memreact-ctl.1.gz",
+            "usr/share/man/man1/memreact-top.1.gz",
             "usr/share/man/man1/memreact-vsock.1.gz",
         ),
     ),
@@ -121,8 +128,10 @@ def build(package: Package, wheel: str, folder: str, *, moment: int) -> str:
             _stage_modules(package, archive, stage)
             _stage_commands(package, archive, stage)
         _stage_units(package, stage)
+        _stage_completions(package, stage)
         _stage_manuals(package, stage, version)
         _stage_documents(package, stage, version, moment)
+        _stage_examples(package, stage)
         _stage_control(package, stage, version)
         _normalise(stage, moment)
         target = os.path.join(folder, f"{package.name}_{version}_all.deb")
@@ -173,6 +182,15 @@ def _stage_units(package: Package, stage: str) -> None:
         _write(stage, f"usr/lib/sysusers.d/{package.name}.conf", groups)
 
 
+def _stage_completions(package: Package, stage: str) -> None:
+    """Write what the shell completes; of a command that the wheel lacks it is left out."""
+    for command in package.commands:
+        source = f"completions/{command}"
+        staged = os.path.exists(os.path.join(stage, "usr/bin", command))
+        if staged and os.path.exists(os.path.join(HERE, source)):
+            _write(stage, f"usr/share/bash-completion/{source}", _source(source))
+
+
 def _stage_manuals(package: Package, stage: str, version: str) -> None:
     """Write the pages; one of a command that the wheel lacks is left out."""
     for manual in package.manuals:
@@ -195,6 +213,14 @@ def _stage_documents(package: Package, stage: str, version: str, moment: int) ->
     )
     _write(stage, f"{documents}/changelog.gz", _gzipped(entry.encode()))
     _write(stage, f"{documents}/copyright", _source("debian/copyright"))
+
+
+def _stage_examples(package: Package, stage: str) -> None:
+    for name in (
+        sorted(os.listdir(os.path.join(HERE, package.examples))) if package.examples else ()
+    ):
+        source = _source(f"{package.examples}/{name}")
+        _write(stage, f"usr/share/doc/{package.name}/examples/{name}", source)
 
 
 def _changes(version: str) -> str:

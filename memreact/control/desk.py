@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from kernelio.errors import KernelioError
 from memreact.control.audit import Audit
@@ -22,6 +24,9 @@ from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact_schemas.config import Compact, Config, Control, Memcg
 from memreact_schemas.control import NotPossible
+
+if TYPE_CHECKING:
+    from memreact.control.scrape import Scrapes
 
 __all__ = ["Desk"]
 
@@ -81,6 +86,7 @@ class Desk:
         files: The settings files.
         audit: Told of each change and each refusal.
         journal: Told of trouble.
+        metrics: Begins to write all metrics, in parts.
     """
 
     def __init__(  # noqa: PLR0913  # the parts come from outside, so that a test brings its own
@@ -93,6 +99,7 @@ class Desk:
         files: ConfigFiles,
         audit: Audit,
         journal: Journal,
+        metrics: Callable[[], Iterator[str]],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._store = store
@@ -100,6 +107,8 @@ class Desk:
         self._audit = audit
         self._journal = journal
         self._warned: tuple[str, ...] = ()
+        self._metrics = metrics
+        self._scrapes: Scrapes | None = None
         service = MemreactService(store, guest, hub, audit)
         services = {each.name: each for each in (About([service]), service)}
         sharing = Sharing()
@@ -108,9 +117,21 @@ class Desk:
             folder,
             varlink=lambda peer: VarlinkProtocol(services, peer, audit.refused, sharing=sharing),
             ttrpc=partial(ttrpc_protocol, agent, audit=audit.refused),
+            metrics=self._scraped,
             audit=audit,
             journal=journal,
         )
+
+    def _scraped(self, peer: Peer) -> asyncio.Protocol:
+        from memreact.control.scrape import (  # noqa: PLC0415  # only where somebody asks
+            ScrapeProtocol,
+            Scrapes,
+        )
+
+        del peer  # whoever may connect may read
+        if self._scrapes is None:
+            self._scrapes = Scrapes(self._metrics)
+        return ScrapeProtocol(self._scrapes)
 
     @property
     def problems(self) -> tuple[str, ...]:

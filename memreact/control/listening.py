@@ -1,9 +1,4 @@
-"""Where calls come in: two unix sockets and two ports of AF_VSOCK, and who is let in.
-
-Whoever connects is looked at before anything is made that would listen to them. Connections are
-bounded: a new one takes the place of the one that was silent for the longest, and where there is
-none to spare it is closed at once. Those who may only read take no place of one who may write, and
-none of them has more than half of all places.
+"""Where calls come in: unix sockets, ports of AF_VSOCK and one of TCP, and who is let in.
 
 No loop accepts on AF_VSOCK for us, so a listener is watched and accepted from here; see
 `kernelio.vsock`.
@@ -12,41 +7,30 @@ No loop accepts on AF_VSOCK for us, so a listener is watched and accepted from h
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple, cast
 
-from kernelio import unix_socket, vsock
+from kernelio import loopback, unix_socket, vsock
 from kernelio.errors import KernelioError, Unsupported
 from kernelio.peercred import PeerCredentials, read_peer_credentials
 from memreact.control.audit import Audit
-from memreact.control.peer import Peer, peer_over_unix, peer_over_vsock
+from memreact.control.door import CONNECTIONS_MAX, Accept, Door, Make, Who
+from memreact.control.peer import Peer, peer_over_tcp, peer_over_unix, peer_over_vsock
 from memreact.telemetry.journal import Journal
 from memreact_schemas.config import DEFAULTS, Control
 
-__all__ = ["CONNECTIONS_MAX", "Door", "Listening", "VsockCalls"]
+__all__ = ["Listening", "VsockCalls"]
 
-CONNECTIONS_MAX = 64
-"""Of one door."""
+SCRAPES_MAX = 8
+"""Connections of one door at which metrics are read."""
 
-_ACCEPTS_AT_ONCE = 32
 _BACKLOG = 1024  # a crowd in front of the door keeps nobody from knocking
-_REST_SECS = 1.0
-_UNREAD_SECS = 10.0
-_NOTHING_LEFT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-
-Make: TypeAlias = Callable[[Peer], asyncio.Protocol]
-"""Makes what serves one connection."""
-
-Who: TypeAlias = PeerCredentials | int
-"""What the kernel says of a peer: its credentials, or its CID."""
-
-Accept: TypeAlias = Callable[[socket.socket], tuple[socket.socket, Who]]
+_TCP = "metrics_tcp_port"
 
 
 class VsockCalls(NamedTuple):
@@ -57,241 +41,20 @@ class VsockCalls(NamedTuple):
     local_cid: Callable[[], int] = vsock.local_cid
 
 
-class _Connection(asyncio.Protocol):
-    """Hands on what comes, and remembers when something last did."""
-
-    def __init__(self, door: Door, who: Who, peer: Peer, serving: asyncio.Protocol) -> None:
-        self.who = who
-        self.peer = peer
-        self.heard_at = door.loop.time()
-        self._door = door
-        self._serving = serving
-        self._transport: asyncio.Transport | None = None
-        self._unwanted = False
-        self._deadline: asyncio.TimerHandle | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether a call is being answered, or a row of answers is under way."""
-        return bool(getattr(self._serving, "busy", False))
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, if nobody thought better of it meanwhile."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
-        if self._unwanted:
-            self._transport.abort()
-        self._serving.connection_made(transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Hand it on."""
-        self.heard_at = self._door.loop.time()
-        self._serving.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        """Hand it on."""
-        return self._serving.eof_received()
-
-    def pause_writing(self) -> None:
-        """Hand it on."""
-        self._serving.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Hand it on."""
-        self._serving.resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Make room."""
-        self._door.left(self)
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._serving.connection_lost(exc)
-
-    def leave(self) -> None:
-        """End at once, with what is not written yet."""
-        self._unwanted = True
-        self._door.left(self)
-        if self._transport is not None:
-            self._transport.abort()
-
-    def finish(self) -> None:
-        """End when what was answered is written, or nobody reads it."""
-        if self._transport is None:
-            self._unwanted = True
-        elif self._deadline is None:
-            self._deadline = self._door.loop.call_later(_UNREAD_SECS, self._transport.abort)
-            self._transport.close()
-
-
-class Door:
-    """One way in: a listener, and the connections that came through it.
-
-    Args:
-        name: As the journal shows it.
-        accept: Takes a connection from the listener, and says who it is.
-        admit: Says what whoever it is may.
-        make: Makes what serves them.
-        audit: Told of whom was refused.
-        journal: Told of trouble.
-        limit: Connections at a time.
-        limit_of_one: Connections at a time of one peer that may only read; half of all where it is
-            not given.
-    """
-
-    def __init__(  # noqa: PLR0913  # the parts come from outside, so that a test brings its own
-        self,
-        name: str,
-        *,
-        accept: Accept,
-        admit: Callable[[Who], Peer],
-        make: Make,
-        audit: Audit,
-        journal: Journal,
-        limit: int = CONNECTIONS_MAX,
-        limit_of_one: int | None = None,
-    ) -> None:
-        self.name = name
-        self.loop = asyncio.get_running_loop()
-        self.turned_away = 0
-        """Connections that were closed for want of room, so far."""
-        self._accept = accept
-        self._admit = admit
-        self._make = make
-        self._audit = audit
-        self._journal = journal
-        self._limit = limit
-        self._limit_of_one = limit // 2 if limit_of_one is None else limit_of_one
-        self._listener: socket.socket | None = None
-        self._connections: dict[_Connection, None] = {}
-        self._arriving: set[asyncio.Task[None]] = set()
-        self._resting: asyncio.TimerHandle | None = None
-
-    def __len__(self) -> int:
-        """How many are connected."""
-        return len(self._connections)
-
-    def listen(self, listener: socket.socket | None) -> None:
-        """Listen here from now on; those who are connected already stay."""
-        self._stop_listening()
-        self._listener = listener
-        if listener is not None:
-            self.loop.add_reader(listener.fileno(), self._knock)
-
-    def admit_again(self) -> None:
-        """Close the connections of those who may more or less by now than when they came."""
-        for connection in tuple(self._connections):
-            if self._admit(connection.who) != connection.peer:
-                self._audit.refused(connection.peer, "connect", f"no longer as it was: {self.name}")
-                connection.finish()
-
-    def close(self, *, at_once: bool) -> None:
-        """Listen no more, and end all connections.
-
-        Args:
-            at_once: Do not wait until answers are written.
-        """
-        self._stop_listening()
-        for connection in tuple(self._connections):
-            if at_once:
-                connection.leave()
-            else:
-                connection.finish()
-
-    def left(self, connection: _Connection) -> None:
-        """Forget a connection; a second time changes nothing."""
-        self._connections.pop(connection, None)
-
-    def _stop_listening(self) -> None:
-        if self._resting is not None:
-            self._resting.cancel()
-            self._resting = None
-        if self._listener is not None:
-            self.loop.remove_reader(self._listener.fileno())
-            self._listener.close()
-            self._listener = None
-
-    def _knock(self) -> None:
-        """Accept those who wait; the rest of a crowd in the loop's next turn."""
-        for _ in range(_ACCEPTS_AT_ONCE):
-            if self._listener is None:
-                return
-            try:
-                stream, who = self._accept(self._listener)
-            except BlockingIOError:
-                return
-            except Unsupported:  # they are gone again before we could ask who they are
-                continue
-            except OSError as error:
-                if error.errno in _NOTHING_LEFT:
-                    self._rest(self._listener, error)
-                    return
-                continue
-            self._receive(stream, who)
-
-    def _rest(self, listener: socket.socket, error: OSError) -> None:
-        """Look away for a while: the listener stays readable, and nothing can be done."""
-        why = os.strerror(error.errno or 0)
-        self._journal.say("warning", "not_accepted", at=self.name, because=why)
-        self.loop.remove_reader(listener.fileno())
-        self._resting = self.loop.call_later(_REST_SECS, self._go_on, listener)
-
-    def _go_on(self, listener: socket.socket) -> None:
-        self._resting = None
-        self.loop.add_reader(listener.fileno(), self._knock)
-
-    def _receive(self, stream: socket.socket, who: Who) -> None:
-        peer = self._admit(who)
-        if peer.refused:
-            stream.close()
-            self._audit.refused(peer, "connect", f"permission denied: {self.name}")
-            return
-        if not self._has_room(peer):
-            stream.close()
-            self.turned_away += 1
-            return
-        connection = _Connection(self, who, peer, self._make(peer))
-        self._connections[connection] = None
-        task = self.loop.create_task(self._arrive(connection, stream))
-        self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
-
-    async def _arrive(self, connection: _Connection, stream: socket.socket) -> None:
-        try:
-            await self.loop.connect_accepted_socket(lambda: connection, stream)
-        except OSError:  # they are gone again
-            stream.close()
-            self.left(connection)
-
-    def _has_room(self, newcomer: Peer) -> bool:
-        """Whether there is a place, or one could be made."""
-        if not newcomer.may_write:
-            own = [each for each in self._connections if each.peer == newcomer]
-            if len(own) >= self._limit_of_one:
-                return self._make_room(newcomer, own)
-        return len(self._connections) < self._limit or self._make_room(newcomer, self._connections)
-
-    def _make_room(self, newcomer: Peer, among: Iterable[_Connection]) -> bool:
-        """End the silent connection that was heard last; whoever may write is not kept out.
-
-        A connection with a call under way is ended only for one who may write, and only if its own
-        peer may not. One who may write is ended only for another one.
-        """
-        if newcomer.may_write:
-            spare = [each for each in among if not (each.busy and each.peer.may_write)]
-        else:
-            spare = [each for each in among if not (each.busy or each.peer.may_write)]
-        if not spare:
-            return False
-        self.turned_away += 1
-        min(spare, key=lambda each: (each.busy, each.peer.may_write, each.heard_at)).leave()
-        return True
-
-
 @dataclass(slots=True)
 class _VsockDoor:
     """A door, and the port that it listens on; None where it does not."""
 
     door: Door
     port: int | None = None
+
+
+@dataclass(slots=True)
+class _TcpDoor:
+    """The same for a port of localhost; 0 where it does not."""
+
+    door: Door
+    port: int = 0
 
 
 class Listening:
@@ -301,6 +64,7 @@ class Listening:
         folder: Where the unix sockets are.
         varlink: Makes what serves a connection to io.memreact.
         ttrpc: Makes what serves one of Kata's clients.
+        metrics: Makes what serves one who reads the metrics.
         audit: Told of whom was refused.
         journal: Told of trouble.
         calls: AF_VSOCK.
@@ -312,6 +76,7 @@ class Listening:
         *,
         varlink: Make,
         ttrpc: Make,
+        metrics: Make,
         audit: Audit,
         journal: Journal,
         calls: VsockCalls | None = None,
@@ -325,17 +90,32 @@ class Listening:
         self._unix = {
             f"{folder}/io.memreact": self._unix_door(f"{folder}/io.memreact", varlink),
             f"{folder}/agent.sock": self._unix_door(f"{folder}/agent.sock", ttrpc),
+            f"{folder}/metrics.sock": self._unix_door(
+                f"{folder}/metrics.sock", metrics, SCRAPES_MAX
+            ),
         }
         self._named: set[str] = set()
         self._vsock = {
             "varlink_port": _VsockDoor(self._vsock_door("vsock: varlink", varlink)),
             "ttrpc_port": _VsockDoor(self._vsock_door("vsock: ttrpc", ttrpc)),
+            "metrics_port": _VsockDoor(self._vsock_door("vsock: metrics", metrics, SCRAPES_MAX)),
         }
+        self._tcp = _TcpDoor(
+            self._door(
+                "tcp: metrics",
+                loopback.accept,
+                lambda _: peer_over_tcp(),
+                metrics,
+                limit=SCRAPES_MAX,
+                limit_of_one=SCRAPES_MAX,  # nobody knows one from another there
+            )
+        )
 
     @property
     def doors(self) -> tuple[Door, ...]:
         """Each way in, whether it is listened on or not."""
-        return (*self._unix.values(), *(each.door for each in self._vsock.values()))
+        vsock_doors = (each.door for each in self._vsock.values())
+        return (*self._unix.values(), *vsock_doors, self._tcp.door)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -356,6 +136,7 @@ class Listening:
         had = {key: self._leave_vsock(key) for key in self._vsock}
         for key, port in had.items():
             self._settle_vsock(key, port)
+        self._settle_tcp()
         for door in self.doors:
             self._soon(door.admit_again)
 
@@ -425,6 +206,21 @@ class Listening:
         if self._port(key) is None:
             self._vsock[key].door.close(at_once=False)
 
+    def _settle_tcp(self) -> None:
+        wanted = self._control.metrics_tcp_port or 0
+        if wanted == self._tcp.port and _TCP not in self._problems:
+            return
+        self._problems.pop(_TCP, None)
+        self._tcp.door.listen(None)
+        self._tcp.port = wanted
+        if not wanted:
+            self._tcp.door.close(at_once=False)
+            return
+        try:
+            self._tcp.door.listen(loopback.open_listener(wanted))
+        except KernelioError as error:
+            self._trouble(_TCP, error)
+
     def _port(self, key: str) -> int | None:
         said = self._control.vsock
         if not (DEFAULTS.control.vsock if said is None else said):
@@ -439,13 +235,22 @@ class Listening:
     def _soon(self, what: Callable[..., None], *args: str) -> None:
         asyncio.get_running_loop().call_soon(what, *args)
 
-    def _unix_door(self, path: str, make: Make) -> Door:
-        return self._door(path, _accept_unix, self._admit_unix, make)
+    def _unix_door(self, path: str, make: Make, limit: int = CONNECTIONS_MAX) -> Door:
+        return self._door(path, _accept_unix, self._admit_unix, make, limit=limit)
 
-    def _vsock_door(self, name: str, make: Make) -> Door:
-        return self._door(name, self._accept_vsock, self._admit_vsock, make)
+    def _vsock_door(self, name: str, make: Make, limit: int = CONNECTIONS_MAX) -> Door:
+        return self._door(name, self._accept_vsock, self._admit_vsock, make, limit=limit)
 
-    def _door(self, name: str, accept: Accept, admit: Callable[[Who], Peer], make: Make) -> Door:
+    def _door(  # noqa: PLR0913  # what a door is made of
+        self,
+        name: str,
+        accept: Accept,
+        admit: Callable[[Who], Peer],
+        make: Make,
+        *,
+        limit: int,
+        limit_of_one: int | None = None,
+    ) -> Door:
         return Door(
             name,
             accept=accept,
@@ -453,6 +258,8 @@ class Listening:
             make=make,
             audit=self._audit,
             journal=self._journal,
+            limit=limit,
+            limit_of_one=limit_of_one,
         )
 
     def _admit_unix(self, who: Who) -> Peer:

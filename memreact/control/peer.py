@@ -2,7 +2,8 @@
 
 Over vsock the host may do all; a process of this guest that loops back looks like any other, so it
 may do all where the settings allow it, and nothing else. Over a unix socket root may do all, as may
-the user that memreact itself runs as, and members of one group may read.
+the user that memreact itself runs as, and members of one group may read. Over TCP, which leads to
+the metrics alone and only where settings say so, any process of the guest may read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from kernelio.peercred import PeerCredentials
 from kernelio.vsock import CID_HOST, CID_LOCAL
 
-__all__ = ["Peer", "peer_over_unix", "peer_over_vsock"]
+__all__ = ["Peer", "peer_over_tcp", "peer_over_unix", "peer_over_vsock"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +63,8 @@ def peer_over_vsock(cid: int, *, own_cid: int | None, allow_guest: bool) -> Peer
         return Peer("host", may_read=True, may_write=True, over_vsock=True)
     allowed = allow_guest and cid in {CID_LOCAL, own_cid}
     return Peer(f"cid {cid}", may_read=allowed, may_write=allowed, over_vsock=True)
+
+
+def peer_over_tcp() -> Peer:
+    """Say what comes from this guest itself, whoever it is."""
+    return Peer("localhost", may_read=True, may_write=False)

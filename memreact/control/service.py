@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from kernelio.errors import KernelioError
 from memreact.actions import Because
 from memreact.control.audit import Audit, as_json
 from memreact.control.peer import Peer
@@ -23,7 +25,14 @@ from memreact.control.store import (
     SettingsStore,
 )
 from memreact.control.swapping import Swapper, answered
-from memreact.control.varlink import Answer, Encoded, Lasting, VarlinkError, invalid_parameter
+from memreact.control.varlink import (
+    Answer,
+    Encoded,
+    Lasting,
+    Stream,
+    VarlinkError,
+    invalid_parameter,
+)
 from memreact.events import (
     Event,
     HoldAsked,
@@ -33,11 +42,14 @@ from memreact.events import (
     SqueezeReleased,
 )
 from memreact.settings import Settings, SettingsError, config_from
+from memreact.telemetry.flight import Flight
 from memreact.telemetry.hub import Hub, Subscription
+from memreact.telemetry.recorder import Recorder
 from memreact_schemas import control, doctor, varlink
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
-from memreact_schemas.status import CgroupStatus, DecisionRow, Status
+from memreact_schemas.explanation import Explanation
+from memreact_schemas.status import CgroupStatus, DecisionRow, GuestReading, Status
 from memreact_schemas.swap import (
     AddSwap,
     ListSwap,
@@ -45,17 +57,42 @@ from memreact_schemas.swap import (
     SwapAreas,
 )
 
-__all__ = ["Guest", "MemreactService"]
+__all__ = ["Foreseen", "Guest", "MemreactService"]
 
 WATCHERS_MAX = 16
 _KEPT_FOR_WRITERS = 4  # of these: who may only read cannot keep the others out
 _WAITING_MAX = 256  # decisions that one of them has not read yet
 _CGROUPS_AT_ONCE = 64
 _US_PER_SEC = 1_000_000
+_STATUS_SECS = 10
+FOLLOWERS_MAX = 4  # who record at the same time: each may let some megabytes wait
+
+
+async def _no_explanation(_: str) -> NoReturn:
+    raise _not_possible("nothing is explained here")
+
+
+async def _no_prospects(_: Settings) -> NoReturn:
+    raise _not_possible("nothing is foreseen here")
 
 
 def _no_ledger(*_: object) -> NoReturn:
     raise _not_possible("no ledger is kept here")
+
+
+class Foreseen(NamedTuple):
+    """What a turn would come to; see `control.WhatIfAnswer`."""
+
+    now: control.WhatIfTurn
+    then: control.WhatIfTurn
+    cgroups: tuple[control.WhatIfCgroup, ...]
+    left_out: int
+    held_up: str | None
+    rate_measured: bool
+
+
+def _no_look(*_: object) -> NoReturn:
+    raise _not_possible("nobody reads here")
 
 
 class Guest(NamedTuple):
@@ -72,6 +109,11 @@ class Guest(NamedTuple):
         take_stock: Reads where the memory is, for the ledger in a status.
         host_holds: Takes in what the host said that it holds.
         squeezer: Squeezes; None where nobody does.
+        look: Reads what the kernel says now, and the use of these cgroups.
+        kept: Gives the decisions that are kept and were made after this number, oldest first.
+        explain: Explains one cgroup; None where there is none. Called again only when it is done.
+        recorder: Records; None where nobody does.
+        foresee: Tells what a turn would come to by other settings, and touches nothing.
         swapper: Takes disks into use as swap; None where nobody does.
     """
 
@@ -84,7 +126,25 @@ class Guest(NamedTuple):
     take_stock: Callable[[], Awaitable[None]] = _no_ledger
     host_holds: Callable[[int], None] = _no_ledger
     squeezer: Squeezer | None = None
+    look: Callable[[Sequence[str]], Awaitable[GuestReading]] = _no_look
+    kept: Callable[[int], Iterator[DecisionRow]] = lambda _: iter(())
+    explain: Callable[[str], Awaitable[Explanation | None]] = _no_explanation
+    recorder: Recorder | None = None
+    foresee: Callable[[Settings], Awaitable[Foreseen]] = _no_prospects
     swapper: Swapper | None = None
+
+
+class _Told(NamedTuple):
+    """What an answer of GetSettings was made of."""
+
+    settings: Settings
+    problem: SettingsError | None
+    unsaved: str | None
+
+    def is_of(self, other: _Told) -> bool:
+        """Whether it was made of the very same: settings are too many to compare."""
+        same = self.settings is other.settings and self.problem is other.problem
+        return same and self.unsaved == other.unsaved
 
 
 class MemreactService:
@@ -105,8 +165,11 @@ class MemreactService:
         self._guest = guest
         self._hub = hub
         self._audit = audit
-        self._settings_told: tuple[Settings, SettingsError | None, Encoded] | None = None
+        self._settings_told: tuple[_Told, Encoded] | None = None
         self._telling = asyncio.Lock()
+        self._explaining = asyncio.Lock()
+        self._explaining_to_readers = asyncio.Lock()
+        self._foreseeing = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._squeezing: Squeezing | None = None
         self._answers: Mapping[str, Callable[[Any, Peer], Answer]] = {
@@ -117,6 +180,8 @@ class MemreactService:
             "DeleteRule": self._delete_rule,
             "DropPushed": self._drop_pushed,
             "GetStatus": self._get_status,
+            "Look": self._look,
+            "Explain": self._explain,
             "GetDoctor": self._get_doctor,
             "Pause": self._pause,
             "Resume": self._resume,
@@ -125,6 +190,8 @@ class MemreactService:
             "ReleaseSqueeze": self._release_squeeze,
             "HostHolds": self._host_holds,
             "SetLogLevel": self._set_log_level,
+            "Record": self._record,
+            "WhatIf": self._what_if,
             "ListSwap": self._list_swap,
             "AddSwap": self._add_swap,
             "RemoveSwap": self._remove_swap,
@@ -148,12 +215,13 @@ class MemreactService:
     def _get_settings(self, call: control.GetSettings, peer: Peer) -> Encoded:
         """Tell of the settings in the same bytes until they change: they may be very many."""
         del call, peer
-        settings, problem = self._store.settings, self._store.problem
+        store = self._store
+        of = _Told(store.settings, store.problem, store.unsaved)
         told = self._settings_told
-        if told is None or told[0] is not settings or told[1] is not problem:
+        if told is None or not told[0].is_of(of):
             self._settings_told = None  # not two of them at a time
-            told = self._settings_told = (settings, problem, _in_force(settings, problem))
-        return told[2]
+            told = self._settings_told = (of, _in_force(of))
+        return told[1]
 
     def _patch_settings(self, call: control.PatchSettings, peer: Peer) -> control.Changed:
         patch = _config_of(call.patch, peer)
@@ -189,16 +257,8 @@ class MemreactService:
     ) -> control.Changed:
         if not call.dry_run:
             self._audit.changed(peer, verb, change)
-        keys = (
-            control.ChangedKey(
-                key=each.key,
-                before=as_json(each.before),
-                after=as_json(each.after),
-                origin=each.origin,
-            )
-            for each in change.changed
-        )
-        return control.Changed(revision=change.revision, changed=tuple(keys), notes=change.notes)
+        keys = _changed_keys(change)
+        return control.Changed(revision=change.revision, changed=keys, notes=change.notes)
 
     def _get_status(self, call: control.GetStatus, peer: Peer) -> Answer:
         path = None if call.path is None else _normal(call.path)
@@ -232,6 +292,54 @@ class MemreactService:
         if path is not None and not told:
             raise _not_possible(f"there is no cgroup {path}")
         return Encoded(control.StatusAnswer(status=self._guest.status(tuple(told))))
+
+    async def _look(self, call: control.Look, peer: Peer) -> control.Looked:
+        del peer
+        paths = dict.fromkeys(_normal(path, "paths") for path in call.paths or ())
+        try:
+            return control.Looked(reading=await self._guest.look(tuple(paths)))
+        except KernelioError as error:
+            raise _not_possible(str(error)) from error
+
+    def _explain(self, call: control.Explain, peer: Peer) -> Coroutine[Any, Any, control.Explained]:
+        return self._explained_to(peer, _normal(call.path))
+
+    async def _explained_to(self, peer: Peer, path: str) -> control.Explained:
+        """Explain to one after the other; whoever may write waits for one reader at the most."""
+        if peer.may_write:
+            return await self._explained(path)
+        async with self._explaining_to_readers:
+            return await self._explained(path)
+
+    async def _explained(self, path: str) -> control.Explained:
+        """One look at a time: each asks about many processes."""
+        async with self._explaining:
+            explanation = await self._guest.explain(path)
+        if explanation is None:
+            raise _not_possible(f"no_such_cgroup: {path}")
+        return control.Explained(explanation=explanation)
+
+    def _what_if(
+        self, call: control.WhatIf, peer: Peer
+    ) -> Coroutine[Any, Any, control.WhatIfAnswer]:
+        patch = _config_of(call.patch, peer)
+        change = self._store.patch(patch, by=peer.name, dry_run=True, over_vsock=peer.over_vsock)
+        return self._foreseen(change, self._store.foresee(patch, by=peer.name))
+
+    async def _foreseen(self, change: Change, fresh: Settings) -> control.WhatIfAnswer:
+        """Foresee for one after the other: each reads many files."""
+        async with self._foreseeing:
+            seen = await self._guest.foresee(fresh)
+        return control.WhatIfAnswer(
+            changed=_changed_keys(change),
+            notes=change.notes,
+            now=seen.now,
+            then=seen.then,
+            cgroups=seen.cgroups,
+            left_out=seen.left_out,
+            held_up=seen.held_up,
+            rate_measured=seen.rate_measured,
+        )
 
     def _get_doctor(
         self, call: control.GetDoctor, peer: Peer
@@ -318,6 +426,28 @@ class MemreactService:
         self._guest.host_holds(call.held_bytes)
         return control.Nothing()
 
+    def _record(self, call: control.Record, peer: Peer) -> Stream:
+        del peer
+        from memreact.control.recordings import FlightRow, RecordRow  # noqa: PLC0415  # seldom
+
+        recorder = self._guest.recorder
+        if recorder is None:
+            raise _not_possible("nothing is recorded here")
+        if call.flight:
+            self._refuse_no_flight(recorder.flight)
+            return FlightRow(recorder, self._guest.clock())
+        if recorder.followers >= FOLLOWERS_MAX:
+            raise _not_possible(f"{FOLLOWERS_MAX} record already")
+        secs = call.status_seconds
+        return RecordRow(recorder, self._guest, _STATUS_SECS if secs is None else secs)
+
+    def _refuse_no_flight(self, flight: Flight) -> None:
+        if flight.short_of_bytes is not None:
+            kib = flight.short_of_bytes >> 10
+            raise _not_possible(f"log.flight_kib is too small: a checkpoint alone takes {kib} KiB")
+        if not flight.held_bytes:
+            raise _not_possible("the flight recorder is off: log.flight_kib = 0")
+
     async def _list_swap(self, call: ListSwap, peer: Peer) -> SwapAreas:
         del call, peer
         return await self._swapper().areas()
@@ -344,14 +474,27 @@ class MemreactService:
         places = WATCHERS_MAX if peer.may_write else WATCHERS_MAX - _KEPT_FOR_WRITERS
         if self._hub.subscribers >= places:
             raise _not_possible(f"{places} watch already")
-        return _Watching(self._hub, self._guest, decisions=decisions, status=status)
+        kept = (
+            None if call.since is None or not decisions else partial(self._guest.kept, call.since)
+        )
+        return _Watching(self._hub, self._guest, kept, decisions=decisions, status=status)
 
 
 class _Watching:
-    """One follower's row of answers; the first one of status tells how things stand now."""
+    """One follower's row of answers: how things stand now, what is kept, and then what comes."""
 
-    def __init__(self, hub: Hub, guest: Guest, *, decisions: bool, status: bool) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        guest: Guest,
+        kept: Callable[[], Iterator[DecisionRow]] | None,
+        *,
+        decisions: bool,
+        status: bool,
+    ) -> None:
         self._hub = hub
+        self._kept_since = kept
+        self._kept: Iterator[DecisionRow] = iter(())
         self._first = guest.status(()) if status else None
         self._decisions = decisions
         self._status = status
@@ -362,6 +505,8 @@ class _Watching:
         self._following = self._hub.subscribe(
             _WAITING_MAX, wake, decisions=self._decisions, status=self._status
         )
+        if self._kept_since is not None:
+            self._kept = self._kept_since()
         wake()
 
     def take(self) -> control.WatchItem | None:
@@ -369,27 +514,42 @@ class _Watching:
         following = self._following
         if following is None:
             return None
-        item, self._first = self._first or following.take(), None
+        item, self._first = self._first or next(self._kept, None) or following.take(), None
         if isinstance(item, DecisionRow):
             return control.WatchItem(decision=item, dropped=following.dropped)
         return None if item is None else control.WatchItem(status=item, dropped=following.dropped)
 
     def close(self) -> None:
         """Follow no more."""
+        self._kept = iter(())
         if self._following is not None:
             self._following.close()
             self._following = None
 
 
-def _in_force(settings: Settings, problem: SettingsError | None) -> Encoded:
+def _in_force(of: _Told) -> Encoded:
+    settings, problem, unsaved = of
     return Encoded(
         control.SettingsInForce(
             settings=tables_to_wire(settings.config),
             revision=settings.revision,
             origins=dict(settings.origins),
             problem=None if problem is None else _problem(control.Problem, problem),
+            unsaved=unsaved,
             warnings=settings.warnings,
         )
+    )
+
+
+def _changed_keys(change: Change) -> tuple[control.ChangedKey, ...]:
+    return tuple(
+        control.ChangedKey(
+            key=each.key,
+            before=as_json(each.before),
+            after=as_json(each.after),
+            origin=each.origin,
+        )
+        for each in change.changed
     )
 
 

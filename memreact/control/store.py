@@ -176,6 +176,16 @@ class SettingsStore:
         self._check_ways(fresh, by, over_vsock=over_vsock)
         return self._put_in_force(self._below, fresh, dry_run=dry_run)
 
+    def foresee(self, patch: Config, *, by: str) -> Settings:
+        """Tell which settings would be in force with `patch`; nothing is changed.
+
+        Raises:
+            SettingsError: As for `patch`.
+        """
+        patch = _checked(patch, by)
+        fresh = _free_to_choose(self._pushed, patch, self.settings.config).with_patch(patch, by)
+        return settings_of(flatten([self._below, fresh.layer]), self.settings.revision + 1)
+
     def add_rule(
         self,
         entry: CgroupEntry,

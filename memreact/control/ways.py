@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 
 from memreact.settings import SettingsError
 from memreact_schemas.config import Config, Control, overlay
 
-__all__ = ["check_ways", "ways_moved"]
+__all__ = ["VSOCK_PORTS", "check_ways", "ports_shared", "ways_moved"]
+
+VSOCK_PORTS = ("varlink_port", "ttrpc_port", "metrics_port")
+"""Keys of `[control]`, each the port of a service."""
+
+_MOVED = (
+    "the host reaches this guest at port {} from now on",
+    "ttRPC is spoken at port {} from now on",
+    "metrics are read at port {} from now on",
+)
 
 
 def check_ways(
@@ -30,23 +40,33 @@ def check_ways(
     if over_vsock and before.vsock and not after.vsock:
         why = "would end the way by which it is asked; say it in a file or over the unix socket"
         raise SettingsError(origin, why, key="control.vsock")
-    by_push = pushed.varlink_port is not None or pushed.ttrpc_port is not None
-    if by_push and _same_port(after) and not _same_port(before):
-        key = "ttrpc_port" if after.ttrpc_port != before.ttrpc_port else "varlink_port"
-        other = "varlink_port" if key == "ttrpc_port" else "ttrpc_port"
-        expected = f"another port than control.{other}"
-        raise SettingsError(origin, expected, found=str(after.ttrpc_port), key=f"control.{key}")
+    shared = ports_shared(before)
+    if any(getattr(pushed, key) is not None for key in VSOCK_PORTS):
+        for one, other in ports_shared(after):
+            if (one, other) not in shared:
+                raise _two_on_one_port(before, after, one, other, origin)
 
 
-def _same_port(control: Control) -> bool:
-    return control.varlink_port == control.ttrpc_port
+def _two_on_one_port(
+    before: Control, after: Control, one: str, other: str, origin: str
+) -> SettingsError:
+    """Blame the later one of the two, unless it is where it was."""
+    if getattr(after, other) == getattr(before, other):
+        one, other = other, one
+    expected, found = f"another port than control.{one}", str(getattr(after, other))
+    return SettingsError(origin, expected, found=found, key=f"control.{other}")
+
+
+def ports_shared(control: Control) -> list[tuple[str, str]]:
+    """Name each two services that are to listen on one port."""
+    pairs = combinations(VSOCK_PORTS, 2)
+    return [(a, b) for a, b in pairs if getattr(control, a) == getattr(control, b)]
 
 
 def ways_moved(before: Control, after: Control) -> Iterator[str]:
     """Tell where the host finds from now on what it has found elsewhere."""
     if not after.vsock:
         return
-    if after.varlink_port != before.varlink_port:
-        yield f"the host reaches this guest at port {after.varlink_port} from now on"
-    if after.ttrpc_port != before.ttrpc_port:
-        yield f"ttRPC is spoken at port {after.ttrpc_port} from now on"
+    for key, text in zip(VSOCK_PORTS, _MOVED, strict=True):
+        if getattr(after, key) != getattr(before, key):
+            yield text.format(getattr(after, key))

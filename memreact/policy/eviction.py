@@ -157,7 +157,7 @@ def _evict_share(
 ) -> tuple[int, int] | Because:
     """The swappiness of the next write and the most that it may ask for; or why nothing is left."""
     page_bytes = guest.page_bytes
-    refused = anon_refused(rules, saw, page_bytes)
+    refused = _refused(eviction, saw, rules, page_bytes)
     room = 0 if refused else anon_room_pages(saw, page_bytes)
     anon, file = min(eviction.anon_left, room), eviction.file_left
     if guest.anon_alone == "after_file" and anon >= LEAST_PAGES:
@@ -179,20 +179,44 @@ def _reclaim_share(
 ) -> tuple[int, int] | Because:
     """The same on the rung below, where the kernel chooses by itself which pages are old."""
     page_bytes = guest.page_bytes
-    refused = anon_refused(rules, saw, page_bytes)
+    refused = _refused(eviction, saw, rules, page_bytes)
     if eviction.stuck_pages:
         return _nothing_left(eviction, saw, refused, page_bytes)
     room = 0 if refused else anon_room_pages(saw, page_bytes)
     anon, file = min(saw.swappable_bytes // page_bytes, room), saw.droppable_bytes // page_bytes
     if anon + file < LEAST_PAGES:
-        return Because("nothing_may_go", {"anon": refused} if refused else {})
+        return Because("nothing_may_go", _anon_figures(eviction, saw, refused))
     if not saw.swap_free_bytes:
         return _KERNELS_CHOICE, anon + file
     if not guest.reclaim_takes_swappiness:
-        if refused not in {None, "swap_exhausted"}:
-            return Because("would_swap_too", {"anon": refused or ""})
+        if refused not in {None, "swap_exhausted", "swap_limit_reached"}:
+            return Because("would_swap_too", _anon_figures(eviction, saw, refused))
         return _KERNELS_CHOICE, anon + file
     return swappiness(anon, file, rules.swappiness_max), anon + file
+
+
+def _refused(eviction: Eviction, saw: Inspection, rules: MemcgRules, page_bytes: int) -> str | None:
+    """Why no anonymous page may go, by what the memcg looks like and by what came back to it."""
+    refused = anon_refused(rules, saw, page_bytes)
+    if refused is None and eviction.candidate.promoted is not None:
+        return "promotions_over_limit"
+    return refused
+
+
+def _anon_figures(eviction: Eviction, saw: Inspection, refused: str | None) -> dict[str, int | str]:
+    """Why anonymous memory stays, and the figures behind it."""
+    if refused is None:
+        return {}
+    found = eviction.candidate.promoted
+    match refused:
+        case "promotions_over_limit" if found is not None:
+            return {"anon": refused, **found.figures()}
+        case "swap_exhausted":
+            return {"anon": refused, "swap_free_bytes": saw.swap_free_bytes}
+        case "swap_limit_reached":
+            limit = {"limit_of": saw.swap_limit_path or ""}
+            return {"anon": refused, **limit, "swap_left_bytes": saw.swap_free_bytes}
+    return {"anon": refused}
 
 
 def _pages(
@@ -232,7 +256,8 @@ def _nothing_left(
     if stuck >= max(LEAST_PAGES, eviction.candidate.pages // _DRY):
         return _stuck(saw, stuck, page_bytes, figures)
     if eviction.anon_left >= LEAST_PAGES:
-        return Because("anon_stays", {**figures, "anon": refused or "swap_exhausted"})
+        refused = refused or "swap_exhausted"
+        return Because("anon_stays", {**figures, **_anon_figures(eviction, saw, refused)})
     return Because("cold_gone", figures)
 
 

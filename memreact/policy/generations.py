@@ -17,6 +17,7 @@ __all__ = [
     "cold_seq",
     "emptied_seq",
     "pages_up_to",
+    "periods_until_cold",
     "ripe",
     "spacing_us",
     "too_young",
@@ -106,12 +107,30 @@ def agings_until_cold(generations: tuple[Generation, ...], period_us: int, count
 
     Zero means now. The answer is capped at NEVER_WITHIN.
     """
+    return periods_until_cold(generations, 0, period_us, count_min)
+
+
+def periods_until_cold(
+    generations: tuple[Generation, ...], place: int, period_us: int, count_min: int
+) -> int:
+    """How many periods from now until one generation is cold, if nobody touches what is in it.
+
+    Args:
+        generations: Oldest first.
+        place: Which of them, from 0.
+        period_us: Between two turns.
+        count_min: Periods that memory is untouched before it is cold.
+    """
     cold_us, spacing = count_min * period_us, spacing_us(period_us, count_min)
-    ages = _ages(generations)
+    ages, at = _ages(generations), place
     for periods in range(NEVER_WITHIN):
-        if not ages or _oldest_enough(ages, cold_us) is not None or _ripe(ages, cold_us):
+        oldest_enough = _oldest_enough(ages, cold_us)
+        if not ages or (oldest_enough is not None and at <= oldest_enough):
+            return periods
+        if _ripe(ages, cold_us) and at <= len(ages) - KEPT:
             return periods
         if not _too_young(ages, spacing):
+            at = max(0, at - (len(ages) > _SPANS))  # the oldest is merged into the next
             ages = [*ages, 0][-_SPANS - 1 :]
         ages = [age + period_us for age in ages]
     return NEVER_WITHIN

@@ -20,6 +20,13 @@ from memreact.policy.generations import (
     spacing_us,
     too_young,
 )
+from memreact.policy.promotion import (
+    Promotions,
+    judged,
+    measured,
+    own_promotions,
+    workingset_pages,
+)
 from memreact.policy.state import Candidate, Key, Memcg, State, Turn
 from memreact.rules import MemcgRules, Rules, rules_for
 
@@ -31,6 +38,7 @@ __all__ = [
     "forbidden",
     "is_within",
     "own_stalls",
+    "period_stall",
     "plan",
     "still_to_age",
     "with_baselines",
@@ -81,6 +89,7 @@ class _Subject:
     rules: MemcgRules
     stall_us: tuple[int, int]
     due: bool
+    promoted: Promotions | None
 
     @property
     def key(self) -> Key:
@@ -94,7 +103,7 @@ def plan(state: State, turn: Turn, survey: Surveyed, rules: Rules, now: Instant)
     decisions: list[Decision] = []
     ripening = False
     beyond = _beyond(state, turn)
-    for subject in _subjects(state, turn, survey, rules):
+    for subject in _subjects(state, turn, survey, rules, now):
         found = _judge(state, turn, subject, rules, now)
         if isinstance(found, tuple):
             candidates.extend(found)
@@ -153,9 +162,11 @@ def _is_ours(path: str, own_path: str) -> bool:
     return path == own_path or (own_path != "/" and path.startswith(own_path + "/"))
 
 
-def _subjects(state: State, turn: Turn, survey: Surveyed, rules: Rules) -> Iterator[_Subject]:
+def _subjects(
+    state: State, turn: Turn, survey: Surveyed, rules: Rules, now: Instant
+) -> Iterator[_Subject]:
     alive = _alive(state, survey)
-    stalls = own_stalls(alive)
+    stalls, promotions = own_stalls(alive), _promotions(state, turn, alive, rules, now)
     below = state.guest is not None and state.guest.evicts == "memory.reclaim"
     whole = (NodeView(0, ()),)
     for view in alive:
@@ -166,7 +177,23 @@ def _subjects(state: State, turn: Turn, survey: Surveyed, rules: Rules) -> Itera
             mine = rules_for(rules, view.path, node.node)
             due = turn.within is not None or mine.period_us in turn.periods
             if due or view.path in turn.emptied:
-                yield _Subject(view, node, memcg, mine, stalls[view.path], due)
+                stall_us, promoted = stalls[view.path], promotions[view.path]
+                yield _Subject(view, node, memcg, mine, stall_us, due, promoted)
+
+
+def _promotions(
+    state: State, turn: Turn, alive: tuple[MemcgView, ...], rules: Rules, now: Instant
+) -> dict[str, Promotions | None]:
+    """What came back from swap to each memcg since its last turn."""
+    totals, limit = own_promotions(alive), rules.promotion_limit_ppm_per_min
+    found: dict[str, Promotions | None] = {}
+    page_bytes = state.guest.page_bytes if state.guest else 1
+    for view in alive:
+        mine = rules_for(rules, view.path, view.nodes[0].node if view.nodes else 0)
+        touched = workingset_pages(view, mine, page_bytes)
+        lore, total = state.memcgs[view.path].promotion, totals[view.path]
+        found[view.path] = measured(lore, total, touched, limit, began=turn.started_at, now=now)
+    return found
 
 
 def _alive(state: State, survey: Surveyed) -> tuple[MemcgView, ...]:
@@ -248,13 +275,26 @@ def _done(turn: Turn, subject: _Subject) -> Because | None:
 
 
 def _period_stall(turn: Turn, subject: _Subject, now: Instant) -> Because | None:
-    """The idle phase's own limit; a memcg that was never seen before has only a baseline."""
-    memcg, rules = subject.memcg, subject.rules
-    if memcg.stall_us is None or memcg.stall_at >= turn.started_at or not subject.due:
+    """The idle phase's limit, for whom it is time; what the turn itself cost does not count."""
+    if subject.memcg.stall_at >= turn.started_at or not subject.due:
         return None
-    stall = sum(
-        max(0, new - old) for new, old in zip(subject.stall_us, memcg.stall_us, strict=True)
-    )
+    return period_stall(subject.memcg, subject.stall_us, subject.rules, now)
+
+
+def period_stall(
+    memcg: Memcg, stall_us: tuple[int, int], rules: MemcgRules, now: Instant
+) -> Because | None:
+    """Whether a memcg stalled too much since its last turn; one never seen has only a baseline.
+
+    Args:
+        memcg: With the totals of then.
+        stall_us: Its own totals of now, memory and io, without what is below it.
+        rules: What holds for it.
+        now: The moment.
+    """
+    if memcg.stall_us is None:
+        return None
+    stall = sum(max(0, new - old) for new, old in zip(stall_us, memcg.stall_us, strict=True))
     elapsed = max(1, now - memcg.stall_at)
     if stall * _PPM <= rules.period_limit_ppm * elapsed:
         return None
@@ -304,8 +344,10 @@ def _share(subject: _Subject, guest: CapabilitiesRead, rules: Rules) -> Candidat
 
 
 def _candidate(subject: _Subject, seq: int, anon: int, file: int) -> Candidate:
-    view = subject.view
-    return Candidate(view.path, view.inode, view.memcg_id, subject.node.node, seq, anon, file)
+    view, node = subject.view, subject.node.node
+    back = subject.promoted if subject.promoted and subject.promoted.over_limit else None
+    made = Candidate(view.path, view.inode, view.memcg_id, node, seq, anon, file)
+    return replace(made, promoted=back)
 
 
 def _seq(subject: _Subject) -> int | None:
@@ -371,13 +413,18 @@ def with_baselines(state: State, turn: Turn, survey: Surveyed, rules: Rules, now
     cost a memcg is not held against it.
     """
     alive = _alive(state, survey)
-    stalls = own_stalls(alive)
+    stalls, totals = own_stalls(alive), own_promotions(alive)
+    promotions = _promotions(state, turn, alive, rules, now)
     changed = {}
     for view in alive:
         memcg = state.memcgs[view.path]
         seen = replace(memcg, view=view, viewed_at=now)
+        due = _is_due(view, turn, rules)
+        if memcg.promotion.total_pages is None or (due and memcg.promotion.since < turn.started_at):
+            lore = judged(memcg.promotion, totals[view.path], promotions[view.path], now)
+            seen = replace(seen, promotion=lore)
         begins = turn.stage == "close" or memcg.stall_at < turn.started_at
-        if memcg.stall_us is None or (begins and _is_due(view, turn, rules)):
+        if memcg.stall_us is None or (begins and due):
             seen = replace(seen, stall_us=stalls[view.path], stall_at=now)
         changed[view.path] = seen
     return replace(state, memcgs={**state.memcgs, **changed})

@@ -23,16 +23,19 @@ from memreact.actions import (
 from memreact.events import (
     CapabilitiesRead,
     Fragmentation,
+    HarmSeen,
     Inspection,
     Instant,
     MemcgView,
     PressureSample,
 )
 from memreact.policy.pressure import Samples, remember
+from memreact.policy.promotion import PromotionLore, Promotions
 from memreact.policy.refault import Appetite
 
 __all__ = [
     "START",
+    "TOLD",
     "Aside",
     "Baseline",
     "Candidate",
@@ -61,6 +64,9 @@ __all__ = [
     "with_memcg",
     "with_turn",
 ]
+
+TOLD = "hurt"
+"""The verdict of what is told of a memcg and decides nothing about it."""
 
 START = Instant(0)
 """Before anything happened."""
@@ -100,6 +106,7 @@ class Memcg:
     stall_us: tuple[int, int] | None = None
     stall_at: Instant = START
     appetite: Appetite = field(default_factory=Appetite)
+    promotion: PromotionLore = field(default_factory=PromotionLore)
     away_until: Instant = START
     oom_total: int | None = None
     counters: Counters = field(default_factory=Counters)
@@ -113,7 +120,8 @@ class Memcg:
 class Candidate:
     """A memcg on a node with pages that may go this turn.
 
-    `idle_us` is how long nobody touched them, where that is what orders the evictions.
+    `idle_us` is how long nobody touched them, where that is what orders the evictions. `promoted`
+    is what came back from swap, where that is too much for anonymous pages to go.
     """
 
     path: str
@@ -124,6 +132,7 @@ class Candidate:
     anon_pages: int
     file_pages: int
     idle_us: int = 0
+    promoted: Promotions | None = None
 
     @property
     def pages(self) -> int:
@@ -465,7 +474,8 @@ class Squeeze:
 class Keep:
     """What a squeeze reached, or should have, and what is to stay so.
 
-    Whenever a turn of a period ends, free memory is looked at, and what is missing is squeezed.
+    Free memory is looked at when a turn of a period ends, and now and then between, and what is
+    missing is squeezed.
 
     Args:
         by: Who asked.
@@ -475,6 +485,10 @@ class Keep:
         since: When the squeeze was asked for.
         until: When it is over by itself.
         round_us: How long each squeeze may take.
+        seen_pages: So many were, at the last look.
+        seen_at: When that was.
+        apart_us: From it to the next one.
+        told: How the last squeeze that was told of ended, as a code.
         due: A turn ended since the last one.
     """
 
@@ -485,6 +499,10 @@ class Keep:
     since: Instant
     until: Instant
     round_us: int
+    seen_pages: int
+    seen_at: Instant
+    apart_us: int
+    told: str
     due: bool = False
 
 
@@ -509,6 +527,7 @@ class State:
         compact: What is remembered of compactions, and when the next one is due.
         ooms: Where an OOM kill was heard of, and when: it hit a memcg there or below.
         samples: Pressure readings of the last window.
+        hurt: Who waited for memory when work was broken off last, as far as that is counted.
         stopping: Nothing new begins.
     """
 
@@ -528,6 +547,7 @@ class State:
     compact: Compacting = Compacting()
     ooms: Mapping[str, Instant] = field(default_factory=lambda: MappingProxyType({}))
     samples: Samples = ()
+    hurt: HarmSeen | None = None
     stopping: bool = False
 
 
@@ -568,6 +588,8 @@ def decided(state: State, decisions: tuple[Decision, ...], now: Instant) -> Stat
     """Remember the last decision on each memcg, and count its reason."""
     changed: dict[str, Memcg] = {}
     for decision in decisions:
+        if decision.verdict == TOLD:
+            continue
         memcg = changed.get(decision.path) or state.memcgs.get(decision.path)
         if memcg is not None:
             changed[decision.path] = _counted(memcg, decision, now)

@@ -13,6 +13,7 @@ from memreact.events import (
     CompactionEnded,
     Event,
     Fragmentation,
+    HarmSeen,
     HoldAsked,
     Inspected,
     Instant,
@@ -41,6 +42,8 @@ from memreact.policy.asked import (
     run_asked,
 )
 from memreact.policy.closing import oom_heard, stay_away
+from memreact.policy.harm import harm_seen
+from memreact.policy.promotion import PromotionLore, with_gone_child
 from memreact.policy.schedule import (
     due_periods,
     next_look,
@@ -115,6 +118,8 @@ def _meaning(state: State, event: Event, rules: Rules, now: Instant) -> Step:  #
             return stall_seen(state, event, rules, now)
         case LimitHit():
             return _limit_hit(state, event, rules, now)
+        case HarmSeen():
+            return harm_seen(state, event)
         case MemcgAppeared():
             return _appeared(state, event)
         case MemcgChanged():
@@ -210,7 +215,7 @@ def _gone(state: State, path: str) -> Step:
 
 
 def _forgotten(state: State, path: str) -> State:
-    """The state without a memcg, whose stall until its last reading is never its parent's own."""
+    """The state without a memcg, whose totals until its last reading are never its parent's own."""
     memcgs = dict(state.memcgs)
     gone, parent = memcgs.pop(path, None), memcgs.get(path.rpartition("/")[0] or "/")
     ooms = {each: at for each, at in state.ooms.items() if each != path}
@@ -218,6 +223,9 @@ def _forgotten(state: State, path: str) -> State:
         memory, io = parent.stall_us
         stall_us = memory + gone.view.memory_stall_us, io + gone.view.io_stall_us
         memcgs[parent.path] = replace(parent, stall_us=stall_us)
+    if gone and gone.view and parent:
+        lore = with_gone_child(parent.promotion, gone.view.promoted_total_pages)
+        memcgs[parent.path] = replace(memcgs[parent.path], promotion=lore)
     return replace(state, memcgs=memcgs, emptied=state.emptied - {path}, ooms=ooms)
 
 
@@ -257,15 +265,17 @@ def _capabilities(state: State, event: CapabilitiesRead, rules: Rules, now: Inst
     return plan_anew(state, "guest_changed")
 
 
+def _unmeasured(memcg: Memcg) -> Memcg:
+    appetite = replace(memcg.appetite, evicted_pages=0)
+    return replace(memcg, stall_us=None, promotion=PromotionLore(), appetite=appetite)
+
+
 def _disturbed(state: State, event: ClockDisturbed, now: Instant) -> Step:
     """Rates that were counted across the jump mean nothing: forget them."""
     released = hold_unmeasured(state, event.cause, now)
     released = released.then(squeeze_unmeasured(released.state, event.cause, now))
     state = released.state
-    memcgs = {
-        path: replace(memcg, stall_us=None, appetite=replace(memcg.appetite, evicted_pages=0))
-        for path, memcg in state.memcgs.items()
-    }
+    memcgs = {path: _unmeasured(memcg) for path, memcg in state.memcgs.items()}
     held = None if state.pause is None else replace(state.pause, base=None)
     compact = replace(state.compact, checked=None)
     state = replace(state, memcgs=memcgs, samples=(), pause=held, compact=compact)

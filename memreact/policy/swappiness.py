@@ -48,7 +48,7 @@ def anon_refused(rules: MemcgRules, saw: Inspection, page_bytes: int) -> str | N
     if not rules.swappiness_max:
         return "swappiness_max_is_0"
     if saw.swap_free_bytes <= _SWAP_MARGIN_PAGES * page_bytes:
-        return "swap_exhausted"
+        return "swap_exhausted" if saw.swap_limit_path is None else "swap_limit_reached"
     if not anon_room_pages(saw, page_bytes):
         return "zram_full"
     stored = saw.zram_stored_bytes

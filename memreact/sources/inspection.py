@@ -29,6 +29,13 @@ class Folios(NamedTuple):
     huge_bytes: int
 
 
+class _SwapRoom(NamedTuple):
+    """Swap that a memcg can still use, and whose limit it is (None: there is no more of it)."""
+
+    free_bytes: int
+    limit_path: str | None = None
+
+
 class _Zram(NamedTuple):
     """What zram holds, what it takes for that, and what more it may take (None: no limit)."""
 
@@ -48,7 +55,7 @@ def inspect(layout: Layout, own_path: str, path: str, folios: Folios) -> Inspect
     stat = memcg.read_memory_stat(directory)
     events = memcg.read_memory_events(directory) if path != "/" else None
     state = cgroup.read_cgroup_events(directory)
-    zram = _zram(layout)
+    zram, room = _zram(layout), _swap_room(layout, path)
     return Inspection(
         path=path,
         pressure=read_sample(layout, own_path, path),
@@ -59,7 +66,7 @@ def inspect(layout: Layout, own_path: str, path: str, folios: Folios) -> Inspect
         unevictable_bytes=stat.unevictable_bytes,
         evicted_total_pages=stat.pgsteal,
         refault_total_pages=stat.workingset_refault_file + stat.workingset_refault_anon,
-        swap_free_bytes=_swap_free(layout, path),
+        swap_free_bytes=room.free_bytes,
         zram_stored_bytes=zram.stored_bytes,
         zram_used_bytes=zram.used_bytes,
         folio_bytes=_file_folio_bytes(stat, folios),
@@ -70,6 +77,7 @@ def inspect(layout: Layout, own_path: str, path: str, folios: Folios) -> Inspect
         oom_total=0 if events is None else events.oom + events.oom_kill,
         shmem_bytes=stat.shmem_bytes,
         zram_left_bytes=zram.left_bytes,
+        swap_limit_path=room.limit_path,
     )
 
 
@@ -83,27 +91,31 @@ def _guards(layout: Layout, path: str) -> Iterator[Guard]:
         yield Guard(above, memcg.read_current(directory), kept)
 
 
-def _swap_free(layout: Layout, path: str) -> int:
+def _swap_room(layout: Layout, path: str) -> _SwapRoom:
     """Swap that this memcg can still use: the guest's, within each limit on the way up."""
-    free = read_meminfo(layout).swap_free_bytes
-    for above in cgroup.ancestors(path) if free else ():
+    room = _SwapRoom(read_meminfo(layout).swap_free_bytes)
+    for above in cgroup.ancestors(path) if room.free_bytes else ():
         if above == "/":
             continue
-        use = memcg.read_swap(layout.memcg_dir(above))
-        if use.max_bytes is not None:
-            free = min(free, max(0, use.max_bytes - use.current_bytes))
-    return free
+        left = memcg.read_swap(layout.memcg_dir(above)).left_bytes
+        if left is not None and left < room.free_bytes:
+            room = _SwapRoom(left, above)
+    return room
 
 
 def _zram(layout: Layout) -> _Zram:
-    """The zram devices together, where all swap is zram; else nothing is known."""
+    """The zram devices together, where the next page goes to one of them; else nothing is known.
+
+    The kernel fills one priority before it takes the next one.
+    """
     try:
-        devices = swap.read_swaps(layout)
-        names = [swap.zram_name(device) for device in devices]
+        devices = [each for each in swap.read_swaps(layout) if each.used_bytes < each.size_bytes]
+        first = max((device.priority for device in devices), default=0)
+        names = [swap.zram_name(device) for device in devices if device.priority == first]
         uses = [swap.read_zram(layout, name) for name in names if name is not None]
     except KernelioError:
         return _Zram()
-    if not uses or len(uses) < len(devices):
+    if not uses or len(uses) < len(names):
         return _Zram()
     limited = all(use.limit_bytes for use in uses)
     return _Zram(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from kernelio import cgroup, memcg, mglru, psi
+from kernelio import cgroup, memcg, mglru, psi, swap
 from kernelio.errors import KernelioError, Unsupported, Vanished
 from kernelio.layout import Layout
 from memreact.events import Generation, MemcgView, NodeView, Surveyed
@@ -94,18 +94,22 @@ def _views(
     mglru_works: bool,
 ) -> Iterator[MemcgView]:
     parents = {path.rpartition("/")[0] or "/" for path in inodes}
+    swaps = _swaps(layout)
     for path, inode in inodes.items():
         directory = layout.memcg_dir(path)
         try:
             stall = _stall(directory)
+            promoted = _promoted(directory) if swaps else None
             if mglru_works:
                 row = found.get(path)
                 nodes = () if row is None else tuple(map(_node, row.nodes))
                 memcg_id = 0 if row is None else row.memcg_id
-                yield MemcgView(path, inode, memcg_id, stall.memory_us, stall.io_us, nodes)
+                yield MemcgView(
+                    path, inode, memcg_id, stall.memory_us, stall.io_us, nodes, 0, promoted
+                )
             elif path not in parents:
                 current = memcg.read_current(directory)
-                yield MemcgView(path, inode, 0, stall.memory_us, stall.io_us, (), current)
+                yield MemcgView(path, inode, 0, stall.memory_us, stall.io_us, (), current, promoted)
         except Vanished:
             continue
         except KernelioError:
@@ -118,6 +122,21 @@ def _stall(directory: str) -> psi.Stall:
         return psi.read_cgroup_stall(directory)
     except Unsupported:
         return psi.Stall(0, 0)
+
+
+def _swaps(layout: Layout) -> bool:
+    try:
+        return bool(swap.read_swaps(layout))
+    except KernelioError:
+        return False
+
+
+def _promoted(directory: str) -> int | None:
+    """What came back from swap since it was made; None where the controller is not there."""
+    try:
+        return memcg.read_memory_stat(directory).promoted_pages
+    except Unsupported:
+        return None
 
 
 def _node(row: mglru.NodeGenerations) -> NodeView:

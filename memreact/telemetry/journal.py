@@ -13,7 +13,7 @@ _STDERR = 2
 _PRIORITIES = {"error": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
 # How loud a verdict is: acted is info, a change of our standing is notice, chose not to is debug.
 _LOUD = {"turn": "info", "rules": "info", "pause": "notice", "resume": "notice", "forget": "info"}
-_LOUD |= {"run": "info", "refuse": "notice", "compact": "info", "compacted": "info"}
+_LOUD |= {"hurt": "info", "run": "info", "refuse": "notice", "compact": "info", "compacted": "info"}
 
 
 class Journal:

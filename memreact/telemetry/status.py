@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from memreact.actions import Age, Compact, Decision, ReadFragmentation, Survey
-from memreact.events import Instant, NodeView
+from memreact.events import HarmSeen, Instant, NodeView
 from memreact.policy.plan import is_within, own_stalls
 from memreact.policy.pressure import worst_guest_stall
 from memreact.policy.protection import floor_bytes
@@ -25,23 +25,35 @@ from memreact.telemetry.possible import (
     soonest,
 )
 from memreact_schemas.status import (
+    CgroupDelays,
     CgroupLimits,
     CgroupStatus,
     CompactionStatus,
     Counters,
+    Delays,
     Doing,
     GenerationStatus,
     HoldStatus,
+    HurtStatus,
     KeepStatus,
     LedgerStatus,
     NodeStatus,
     PauseStatus,
+    PromotionStatus,
     SqueezeStatus,
     StallShare,
     Status,
 )
 
-__all__ = ["Surroundings", "cgroups_of", "status_line", "status_of"]
+__all__ = [
+    "Surroundings",
+    "cgroups_of",
+    "doing_of",
+    "hold_status",
+    "pause_status",
+    "status_line",
+    "status_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +144,12 @@ def status_of(
         revision=rules.revision,
         now_us=now,
         started_at_us=around.started_at,
-        doing=_doing(state),
+        doing=doing_of(state),
         at_work=as_text(eviction.candidate.path) if eviction else None,
         idle_because=state.guest.idle_because if state.guest else None,
-        pause=_pause(state),
-        hold=_hold(state),
+        pause=pause_status(state),
+        hold=hold_status(state),
+        hurt=None if state.hurt is None else _hurt(state.hurt),
         squeeze=_squeeze(state),
         keep=_keep(state),
         next_turn_at_us=_next_turn_at(state),
@@ -161,7 +174,8 @@ def status_of(
     )
 
 
-def _doing(state: State) -> Doing:
+def doing_of(state: State) -> Doing:
+    """Say what the worker is at."""
     guest, turn = state.guest, state.turn
     if state.stopping:
         return "stopping"
@@ -213,7 +227,8 @@ def _compaction(state: State, now: Instant) -> CompactionStatus | None:
     )
 
 
-def _pause(state: State) -> PauseStatus | None:
+def pause_status(state: State) -> PauseStatus | None:
+    """Tell of the pause, if there is one."""
     pause = state.pause
     if pause is None:
         return None
@@ -224,6 +239,30 @@ def _pause(state: State) -> PauseStatus | None:
         figures=row.figures,
         looks_at_us=pause.check_at,
         looks=pause.checks,
+    )
+
+
+def _hurt(seen: HarmSeen) -> HurtStatus:
+    return HurtStatus(
+        at_us=seen.at,
+        since_us=seen.since,
+        left_out=seen.left_out,
+        cgroups=tuple(
+            CgroupDelays(
+                path=as_text(each.path),
+                delays=Delays(
+                    since_us=seen.since,
+                    processes=each.processes,
+                    gone=each.gone,
+                    reclaim_us=each.reclaim_us,
+                    swap_in_us=each.swap_in_us,
+                    thrashing_us=each.thrashing_us,
+                    compact_us=each.compact_us,
+                    block_io_us=each.block_io_us,
+                ),
+            )
+            for each in seen.memcgs
+        ),
     )
 
 
@@ -256,7 +295,8 @@ def _keep(state: State) -> KeepStatus | None:
     )
 
 
-def _hold(state: State) -> HoldStatus | None:
+def hold_status(state: State) -> HoldStatus | None:
+    """Tell of an operator's pause, if there is one."""
     hold = state.hold
     if hold is None:
         return None
@@ -358,6 +398,7 @@ class _Teller:
             last=None if memcg.last is None else row_of(0, memcg.last_at, memcg.last),
             next_eviction=soonest(node.next_eviction for node in nodes),
             pressure=self._pressure(memcg, mine),
+            promotion=self._promotion(memcg),
             away_until_us=memcg.away_until if memcg.away_until > self._now else None,
             floor_bytes=min(floor, INT_MAX) or None,
             limits=limits,
@@ -395,6 +436,18 @@ class _Teller:
             evictions=counters.evictions,
             evicted_bytes=counters.evicted_pages * self._page_bytes,
             because=dict(counters.because),
+        )
+
+    def _promotion(self, memcg: Memcg) -> PromotionStatus | None:
+        last = memcg.promotion.last
+        if last is None:
+            return None
+        return PromotionStatus(
+            promoted_bytes=last.pages * self._page_bytes,
+            over_us=last.over_us,
+            workingset_bytes=last.workingset_pages * self._page_bytes,
+            limit_ppm_per_min=last.limit_ppm_per_min,
+            over_limit=last.over_limit,
         )
 
     def _pressure(self, memcg: Memcg, mine: MemcgRules) -> StallShare | None:

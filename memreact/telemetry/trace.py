@@ -1,29 +1,32 @@
-"""Every event with the step that it led to, one JSON object a line; off unless asked for."""
+"""Every event with the step that it led to, one JSON object a line; in a file where asked for."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import msgspec
 
 from memreact.actions import Action, Decision
 from memreact.events import Event, Instant
-from memreact.policy.state import Step
 
-__all__ = ["Entry", "Trace"]
+__all__ = ["Entry", "Trace", "encoded", "entries_in"]
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One line."""
+class Entry(
+    msgspec.Struct, frozen=True, tag="step", tag_field="line", omit_defaults=True, gc=False
+):
+    """One step as the daemon writes it; `memreact_schemas.trace.Stepped` as others read it."""
 
     at: Instant
     event: Event
     actions: tuple[Action, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    wake_at: Instant | None = None
 
 
 class Trace:
-    """Appends to a file; each line is written at once, so that a reader can follow.
+    """Appends lines to a file, each at once, so that a reader can follow.
 
     Args:
         path: The file; it is made if it is not there.
@@ -35,15 +38,14 @@ class Trace:
     def __init__(self, path: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o600)
-        self._encoder = msgspec.json.Encoder()
         self.failed: OSError | None = None
 
-    def add(self, at: Instant, event: Event, made: Step) -> None:
-        """Write one line; after one that could not be written there are no more."""
+    def add(self, line: bytes) -> None:
+        """Write a whole line; after one that could not be written there are no more."""
         if self.failed is not None:
             return
         try:
-            os.write(self._fd, self._line(Entry(at, event, made.actions, made.decisions)) + b"\n")
+            os.write(self._fd, line)
         except OSError as error:
             self.failed = error
 
@@ -51,11 +53,17 @@ class Trace:
         """Close the file."""
         os.close(self._fd)
 
-    def _line(self, entry: Entry) -> bytes:
-        try:
-            return self._encoder.encode(entry)
-        except UnicodeEncodeError:  # a cgroup's name that is no text
-            return self._encoder.encode(_as_text(msgspec.to_builtins(entry)))
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def encoded(value: object, encoder: msgspec.json.Encoder = _ENCODER) -> bytes:
+    """Write a value as JSON; a cgroup's name that is no text is written with escapes."""
+    try:
+        return encoder.encode(value)
+    except UnicodeEncodeError:
+        plain = msgspec.to_builtins(value, str_keys=True, enc_hook=encoder.enc_hook)
+        return encoder.encode(_as_text(plain))
 
 
 def _as_text(value: object) -> object:
@@ -67,3 +75,14 @@ def _as_text(value: object) -> object:
         case list() | tuple():
             return [_as_text(each) for each in value]
     return value
+
+
+def entries_in(lines: bytes) -> Iterator[Entry]:
+    """Yield the steps of whole lines, and pass over all other kinds of lines."""
+    for line in lines.splitlines():
+        if line.startswith(_STEP):
+            yield _DECODER.decode(line)
+
+
+_STEP = b'{"line":"step"'
+_DECODER = msgspec.json.Decoder(Entry)

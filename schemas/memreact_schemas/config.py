@@ -45,6 +45,8 @@ _PATH_BYTES_MAX = 4095  # PATH_MAX without its NUL
 _ONE_ENTRY = "Expected one entry for each path and numa: an earlier one has the same"
 _NODE_MAX = 1023  # MAX_NUMNODES of the largest kernels
 _PORT_MAX = 2**32 - 2  # above it stands VMADDR_PORT_ANY
+_TCP_PORT_MAX = 2**16 - 1
+_METRICS_CGROUPS_MAX = 1000  # each has a dozen lines
 _GROUP_NAME_MAX = 32  # LOGIN_NAME_MAX of useradd and groupadd
 
 Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
@@ -230,13 +232,16 @@ class Reclaim(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Swap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[swap]`: disks that are taken into use as swap.
+    """`[swap]`: disks that are taken into use as swap, and what goes there.
 
     Args:
         device_wait_secs: How long a disk is waited for that is to become swap; 0 not at all.
+        max_promotion_percent_per_min: Swap out no more of a cgroup while more than this share of
+            what it touches comes back from swap each minute; 0 is no limit.
     """
 
     device_wait_secs: Annotated[int, Meta(ge=0, le=60)] | None = None
+    max_promotion_percent_per_min: Percent | None = None
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -246,15 +251,22 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         vsock: Listen on AF_VSOCK, where the host calls.
         varlink_port: Port there of the Varlink service.
         ttrpc_port: Port there of Kata's calls; 1024 takes the place of kata-agent.
+        metrics_port: Port there of the metrics.
         allow_guest: Take calls of the guest's own processes there too, by loop-back.
-        group: Its members may read over the unix socket; empty means root alone.
+        group: Its members may read over the unix sockets; empty means root alone.
+        metrics_tcp_port: Port of 127.0.0.1 where any process of this guest may read the metrics
+            too; 0 for none.
+        metrics_cgroups: Cgroups that the metrics name; the rest is summed up as one.
     """
 
     vsock: bool | None = None
     varlink_port: Port | None = None
     ttrpc_port: Port | None = None
+    metrics_port: Port | None = None
     allow_guest: bool | None = None
     group: str | None = None
+    metrics_tcp_port: Annotated[int, Meta(ge=0, le=_TCP_PORT_MAX)] | None = None
+    metrics_cgroups: Annotated[int, Meta(ge=0, le=_METRICS_CGROUPS_MAX)] | None = None
 
     def __post_init__(self) -> None:
         """Check the name: it is looked up in the group database, and is nothing else."""
@@ -269,10 +281,16 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Args:
         level: The least important that reaches the journal.
         decisions: Decisions that are kept in memory, the oldest leaving first.
+        flight_kib: KiB of memory that the flight recorder may take; 0 records nothing.
+        flight_minutes: How far back it reaches at the most.
+        flight_files: Files that it leaves in /run/memreact, of bugs and of breached limits each.
     """
 
     level: LogLevel | None = None
     decisions: Annotated[int, Meta(ge=16, le=1_000_000)] | None = None
+    flight_kib: Annotated[int, Meta(ge=0, le=65_536)] | None = None
+    flight_minutes: Annotated[int, Meta(ge=1, le=1440)] | None = None
+    flight_files: Annotated[int, Meta(ge=0, le=16)] | None = None
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -369,9 +387,16 @@ DEFAULTS = Config(
     compact_policy=CompactPolicy(rule="gain"),
     pressure=Pressure(system_psi_percent_limit=10.0, window_ms=1000, resume="period"),
     reclaim=Reclaim(without_mglru="off", percent_per_period=2.0, beside_others=False),
-    swap=Swap(device_wait_secs=3),
+    swap=Swap(device_wait_secs=3, max_promotion_percent_per_min=0.2),
     control=Control(
-        vsock=True, varlink_port=1050, ttrpc_port=1051, allow_guest=False, group="memreact"
+        vsock=True,
+        varlink_port=1050,
+        ttrpc_port=1051,
+        metrics_port=1052,
+        allow_guest=False,
+        group="memreact",
+        metrics_tcp_port=0,
+        metrics_cgroups=100,
     ),
-    log=Log(level="info", decisions=4096),
+    log=Log(level="info", decisions=4096, flight_kib=512, flight_minutes=60, flight_files=2),
 )

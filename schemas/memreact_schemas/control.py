@@ -15,7 +15,8 @@ from msgspec import Meta, Struct, to_builtins
 
 from memreact_schemas import doctor
 from memreact_schemas.config import CgroupEntry, Config, LogLevel, Node
-from memreact_schemas.status import DecisionRow, LedgerTally, Status
+from memreact_schemas.explanation import Explanation
+from memreact_schemas.status import DecisionRow, GuestReading, LedgerTally, Status
 from memreact_schemas.swap import (
     AddSwap,
     AlreadySwap,
@@ -36,6 +37,7 @@ __all__ = [
     "ERRORS",
     "HOLD_SECONDS_MAX",
     "INTERFACE",
+    "LOOK_CGROUPS_MAX",
     "METHODS",
     "PORT",
     "SOCKET",
@@ -48,10 +50,14 @@ __all__ = [
     "DeleteRule",
     "Doctor",
     "DropPushed",
+    "Explain",
+    "Explained",
     "GetDoctor",
     "GetSettings",
     "GetStatus",
     "HostHolds",
+    "Look",
+    "Looked",
     "Method",
     "NoSuchRule",
     "NotPossible",
@@ -60,6 +66,8 @@ __all__ = [
     "Pause",
     "Paused",
     "Problem",
+    "Record",
+    "RecordItem",
     "ReleaseSqueeze",
     "Resume",
     "RevisionConflict",
@@ -78,6 +86,10 @@ __all__ = [
     "StatusAnswer",
     "Watch",
     "WatchItem",
+    "WhatIf",
+    "WhatIfAnswer",
+    "WhatIfCgroup",
+    "WhatIfTurn",
     "tables_from_wire",
     "tables_to_wire",
 ]
@@ -86,6 +98,7 @@ INTERFACE = "io.memreact"
 SOCKET = "/run/memreact/io.memreact"
 PORT = 1050
 HOLD_SECONDS_MAX = 86_400  # a day: a pause always ends
+LOOK_CGROUPS_MAX = 256  # ten files are read of each
 
 SQUEEZE_SECONDS_MAX = 3_600  # an hour: a squeeze always ends
 
@@ -143,6 +156,7 @@ class SettingsInForce(_Answer, frozen=True, kw_only=True):
         revision: Grows by one with each change.
         origins: Where each value comes from, by `memcg.swap` or `memcg.cgroup[/a].swap`.
         problem: Why a file that changed was not taken.
+        unsaved: Why a restart of the daemon would lose what was pushed last.
         warnings: What was not taken, or has no effect.
     """
 
@@ -150,6 +164,7 @@ class SettingsInForce(_Answer, frozen=True, kw_only=True):
     revision: int
     origins: dict[str, str]
     problem: Problem | None = None
+    unsaved: str | None = None
     warnings: tuple[str, ...]
 
 
@@ -235,6 +250,38 @@ class StatusAnswer(_Answer, frozen=True, kw_only=True):
     status: Status
 
 
+class Look(_Call, frozen=True, kw_only=True):
+    """Read once what the kernel says now: for whoever looks on, so that nobody reads otherwise.
+
+    Args:
+        paths: Of cgroups to read the use of; None for none.
+    """
+
+    paths: Annotated[tuple[str, ...], Meta(max_length=LOOK_CGROUPS_MAX)] | None = None
+
+
+class Looked(_Answer, frozen=True, kw_only=True):
+    """What the kernel says now."""
+
+    reading: GuestReading
+
+
+class Explain(_Call, frozen=True, kw_only=True):
+    """Ask why no more of a cgroup is evicted, what was decided, and what would change it.
+
+    Args:
+        path: Of the cgroup.
+    """
+
+    path: str
+
+
+class Explained(_Answer, frozen=True, kw_only=True):
+    """What explains a cgroup."""
+
+    explanation: Explanation
+
+
 class GetDoctor(_Call, frozen=True, kw_only=True):
     """Ask what can be done in this guest, and what stands in the way."""
 
@@ -303,10 +350,12 @@ class Watch(_Call, frozen=True, kw_only=True):
     Args:
         decisions: None means yes.
         status: None means no.
+        since: Tell first of the decisions that are kept and have a number above this one.
     """
 
     decisions: bool | None = None
     status: bool | None = None
+    since: _Rev | None = None
 
 
 class WatchItem(_Answer, frozen=True, kw_only=True):
@@ -422,6 +471,110 @@ class SqueezeItem(_Answer, frozen=True, kw_only=True):
     end: SqueezeEnd | None = None
 
 
+class Record(_Call, frozen=True, kw_only=True):
+    """Ask for a row of answers that is a recording, line by line; see docs/recording.md.
+
+    Args:
+        flight: What the flight recorder holds, which ends by itself; None means no: all that
+            happens from now on.
+        status_seconds: Seconds between two lines of status, 0 for none; None means 10. What the
+            flight recorder holds has those of turns and pauses.
+    """
+
+    flight: bool | None = None
+    status_seconds: Annotated[int, Meta(ge=0, le=3600)] | None = None
+
+
+class RecordItem(_Answer, frozen=True, kw_only=True):
+    """Some lines of a recording, in their order."""
+
+    lines: tuple[object, ...]
+
+
+class WhatIf(_Call, frozen=True, kw_only=True):
+    """Ask what a turn would come to with other settings; nothing is changed and nothing touched.
+
+    Args:
+        patch: Laid over what is in force.
+    """
+
+    patch: SettingsTables
+
+
+class WhatIfTurn(_Answer, frozen=True, kw_only=True):
+    """What a turn of all cgroups, begun now, would come to.
+
+    Args:
+        at_most_bytes: Evicted: the kernel lets go of nothing that it finds in use.
+        anon_bytes: Of it, anonymous memory.
+        after_aging_bytes: Of it, only after an aging, which may find more in use.
+        aged: How many cgroups would be aged, on all nodes.
+        took_us: How long it would take, as fast as evictions were so far.
+        protected_bytes: More would go if no cgroup were protected.
+        stalled_bytes: More would go if no cgroup had stalled in its last period.
+        left_alone: How many cgroups would be left, on all nodes, by the last reason for each.
+        refused: Why there would be no turn at all.
+    """
+
+    at_most_bytes: int = 0
+    anon_bytes: int = 0
+    after_aging_bytes: int = 0
+    aged: int = 0
+    took_us: int = 0
+    protected_bytes: int = 0
+    stalled_bytes: int = 0
+    left_alone: dict[str, int] = {}
+    refused: str | None = None
+
+
+class WhatIfCgroup(_Answer, frozen=True, kw_only=True):
+    """One cgroup on one node.
+
+    Args:
+        path: Of it.
+        node: The NUMA node.
+        now_bytes: What would go by the settings in force.
+        now_because: Why no more, or why nothing.
+        then_bytes: What would go by the others.
+        then_anon_bytes: Of it, anonymous memory.
+        then_after_aging: Only after an aging, which may find more in use.
+        then_because: Why no more, or why nothing.
+    """
+
+    path: str
+    node: int
+    now_bytes: int
+    now_because: str
+    then_bytes: int
+    then_anon_bytes: int
+    then_after_aging: bool
+    then_because: str
+
+
+class WhatIfAnswer(_Answer, frozen=True, kw_only=True):
+    """What other settings would come to.
+
+    Args:
+        changed: The values that would differ.
+        notes: What would have no effect.
+        now: By the settings in force.
+        then: By the others.
+        cgroups: Those of which something would go, most first, and those that change.
+        left_out: How many of these are not told.
+        held_up: Why no turn can begin just now, whatever the settings.
+        rate_measured: How long it takes is reckoned from evictions of this daemon.
+    """
+
+    changed: tuple[ChangedKey, ...]
+    notes: tuple[str, ...]
+    now: WhatIfTurn
+    then: WhatIfTurn
+    cgroups: tuple[WhatIfCgroup, ...]
+    left_out: int
+    held_up: str | None = None
+    rate_measured: bool
+
+
 class Nothing(_Answer, frozen=True, kw_only=True):
     """It was done."""
 
@@ -493,6 +646,8 @@ METHODS: Mapping[str, Method] = {
     "DeleteRule": Method(DeleteRule, Changed, writes=True),
     "DropPushed": Method(DropPushed, Changed, writes=True),
     "GetStatus": Method(GetStatus, StatusAnswer, writes=False),
+    "Look": Method(Look, Looked, writes=False),
+    "Explain": Method(Explain, Explained, writes=False),
     "GetDoctor": Method(GetDoctor, Doctor, writes=False),
     "Pause": Method(Pause, Paused, writes=True),
     "Resume": Method(Resume, Nothing, writes=True),
@@ -504,6 +659,8 @@ METHODS: Mapping[str, Method] = {
     "AddSwap": Method(AddSwap, SwapAdded, writes=True),
     "RemoveSwap": Method(RemoveSwap, SwapRemoved, writes=True),
     "SetLogLevel": Method(SetLogLevel, Changed, writes=True),
+    "Record": Method(Record, RecordItem, writes=False, streams=True),
+    "WhatIf": Method(WhatIf, WhatIfAnswer, writes=False),
     "Watch": Method(Watch, WatchItem, writes=False, streams=True),
 }
 

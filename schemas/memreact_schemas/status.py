@@ -13,24 +13,32 @@ from typing import Literal
 from msgspec import Struct
 
 __all__ = [
+    "CgroupDelays",
     "CgroupLimits",
     "CgroupStatus",
+    "CgroupUse",
     "CompactionStatus",
     "Counters",
     "DecisionRow",
+    "Delays",
     "Doing",
     "GenerationStatus",
+    "GuestReading",
     "HoldStatus",
+    "HurtStatus",
     "KeepStatus",
     "LedgerRun",
     "LedgerStatus",
     "LedgerTally",
     "NextEviction",
     "NodeStatus",
+    "OwnCost",
     "PauseStatus",
+    "PromotionStatus",
     "SqueezeStatus",
     "StallShare",
     "Status",
+    "SwapAreaReading",
 ]
 
 Doing = Literal[
@@ -181,6 +189,24 @@ class CgroupLimits(Struct, frozen=True, kw_only=True, gc=False):
     swap_max_bytes: int | None = None
 
 
+class PromotionStatus(Struct, frozen=True, kw_only=True, gc=False):
+    """What came back to a cgroup from swap, and whether so much that no more of it goes there.
+
+    Args:
+        promoted_bytes: Came back, from one turn to the next.
+        over_us: Within so long.
+        workingset_bytes: What the cgroup touches, of which the limit is a share.
+        limit_ppm_per_min: The most that may come back in a minute, per million; 0 is no limit.
+        over_limit: No anonymous memory goes before its next turn.
+    """
+
+    promoted_bytes: int
+    over_us: int
+    workingset_bytes: int
+    limit_ppm_per_min: int
+    over_limit: bool
+
+
 class CgroupStatus(Struct, frozen=True, kw_only=True):
     """One cgroup: what is known of it, what was done to it, and what comes next.
 
@@ -197,6 +223,7 @@ class CgroupStatus(Struct, frozen=True, kw_only=True):
         last: The last decision on it.
         next_eviction: The soonest of its nodes.
         pressure: Its own stall, without what is below it, from its last turn to the last survey.
+        promotion: What its last turn judged by; None where nothing can have come back from swap.
         away_until_us: It ran out of memory, and is left alone until then.
         floor_bytes: What the settings keep for it; None where that is nothing.
         limits: Read only where one cgroup was asked for.
@@ -214,9 +241,66 @@ class CgroupStatus(Struct, frozen=True, kw_only=True):
     last: DecisionRow | None = None
     next_eviction: NextEviction
     pressure: StallShare | None = None
+    promotion: PromotionStatus | None = None
     away_until_us: int | None = None
     floor_bytes: int | None = None
     limits: CgroupLimits | None = None
+
+
+class Delays(Struct, frozen=True, kw_only=True, gc=False):
+    """What living processes waited, summed: five that wait for a second are five seconds.
+
+    Args:
+        since_us: From when on; None where it is since each of them began.
+        processes: How many were asked about.
+        gone: How many have ended since then, with what they waited last.
+        left_out: How many were too many to ask about.
+        reclaim_us: For memory to be reclaimed, which they did themselves; None where this kernel
+            does not say.
+        swap_in_us: For swapped-out memory to come back.
+        thrashing_us: For memory that had been in use when it was evicted; it may be in swap-in too;
+            None as above.
+        compact_us: For memory to be compacted; None as above.
+        block_io_us: For disks.
+    """
+
+    since_us: int | None = None
+    processes: int = 0
+    gone: int = 0
+    left_out: int = 0
+    reclaim_us: int | None = None
+    swap_in_us: int = 0
+    thrashing_us: int | None = None
+    compact_us: int | None = None
+    block_io_us: int = 0
+
+
+class CgroupDelays(Struct, frozen=True, kw_only=True):
+    """What a cgroup's processes waited while memreact worked, until after it let go.
+
+    Args:
+        path: The cgroup, without those below it.
+        delays: What they waited.
+    """
+
+    path: str
+    delays: Delays
+
+
+class HurtStatus(Struct, frozen=True, kw_only=True):
+    """Who waited for memory when work was broken off last, where the kernel counts delays.
+
+    Args:
+        at_us: When that was read.
+        since_us: From when on it is counted: work began after it.
+        left_out: Processes that were too many to ask about.
+        cgroups: The worst first; a few of them.
+    """
+
+    at_us: int
+    since_us: int
+    left_out: int = 0
+    cgroups: tuple[CgroupDelays, ...] = ()
 
 
 class PauseStatus(Struct, frozen=True, kw_only=True, gc=False):
@@ -423,6 +507,7 @@ class Status(Struct, frozen=True, kw_only=True):
         idle_because: Why nothing may be done in this guest at all.
         pause: The guest is hurt, and we stay away.
         hold: An operator's pause.
+        hurt: Who waited when work was broken off last; None before that.
         squeeze: An operator wants memory back, now.
         keep: An operator wants that to stay so.
         next_turn_at_us: When the next turn begins; None where nothing is due or one runs.
@@ -456,6 +541,7 @@ class Status(Struct, frozen=True, kw_only=True):
     idle_because: str | None = None
     pause: PauseStatus | None = None
     hold: HoldStatus | None = None
+    hurt: HurtStatus | None = None
     squeeze: SqueezeStatus | None = None
     keep: KeepStatus | None = None
     next_turn_at_us: int | None = None
@@ -475,3 +561,81 @@ class Status(Struct, frozen=True, kw_only=True):
     page_bytes: int = 0
     cgroups_total: int = 0
     cgroups: tuple[CgroupStatus, ...] = ()
+
+
+class CgroupUse(Struct, frozen=True, kw_only=True, gc=False):
+    """What one cgroup uses and has stalled, read at once.
+
+    Args:
+        path: As the kernel writes it.
+        limits: In use, kept for it, and what it may use.
+        stall_us: Its stall on memory and io since it was made; None where it is not counted.
+    """
+
+    path: str
+    limits: CgroupLimits
+    stall_us: int | None = None
+
+
+class SwapAreaReading(Struct, frozen=True, kw_only=True, gc=False):
+    """One place where anonymous memory goes.
+
+    Args:
+        path: Of the device or file.
+        size_bytes: What it can hold.
+        used_bytes: What it holds.
+        priority: Higher is used first.
+        zram_taken_bytes: What zram takes of the guest's memory for it; None where it is no zram.
+    """
+
+    path: str
+    size_bytes: int
+    used_bytes: int
+    priority: int
+    zram_taken_bytes: int | None = None
+
+
+class OwnCost(Struct, frozen=True, kw_only=True, gc=False):
+    """What memreact costs its guest.
+
+    Args:
+        cpu_us: CPU time since the start, of it and of the children that compacted.
+        rss_bytes: Resident.
+        anon_bytes: Of it, what cannot be dropped and read again.
+        wake_ups: How often one of its threads was woken.
+    """
+
+    cpu_us: int
+    rss_bytes: int
+    anon_bytes: int
+    wake_ups: int
+
+
+class GuestReading(Struct, frozen=True, kw_only=True):
+    """What the kernel's files say at one moment: totals, of which two readings make a rate.
+
+    Args:
+        at_us: The moment.
+        total_bytes: Memory of the guest.
+        free_bytes: Free.
+        available_bytes: What programs could have without swapping, as the kernel estimates.
+        memory_stall_us: Time since boot in which somebody waited for memory; None without PSI.
+        io_stall_us: The same for io.
+        own: What memreact costs; None where that cannot be read.
+        swap: Where anonymous memory goes.
+        decisions: How many decisions were made.
+        cgroups_total: How many cgroups exist.
+        cgroups: Each that was asked for, and exists.
+    """
+
+    at_us: int
+    total_bytes: int
+    free_bytes: int
+    available_bytes: int
+    memory_stall_us: int | None = None
+    io_stall_us: int | None = None
+    own: OwnCost | None = None
+    swap: tuple[SwapAreaReading, ...] = ()
+    decisions: int = 0
+    cgroups_total: int = 0
+    cgroups: tuple[CgroupUse, ...] = ()

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 # Standards and documentation. What packages and images come from is the machine's own affair.
 HOSTS = {
     "docs.kernel.org",
+    "docs.python.org",
     "git.kernel.org",
     "keepachangelog.com",
     "lore.kernel.org",

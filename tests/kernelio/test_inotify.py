@@ -171,13 +171,16 @@ def test_a_watch_that_ended_by_itself_can_be_removed(inotify: Inotify, guest: Fa
 def test_a_storm_is_read_in_pieces_and_its_overflow_told(
     inotify: Inotify, guest: FakeGuest
 ) -> None:
-    with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as file:
-        queue = int(file.read())
-    directory = guest.has_memcg("/shop")
-    inotify.add(directory, IN_CREATE | IN_DELETE)
+    with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as limit:
+        queue = int(limit.read())
+    files = [os.open(guest.shows(f"/shop/{name}", ""), os.O_WRONLY) for name in "ab"]
+    inotify.add(guest.path("/shop"), IN_MODIFY)
+    # In turn: an event like the one before it is not queued.
     for _ in range(queue // 2 + 1):
-        os.mkdir(f"{directory}/x")
-        os.rmdir(f"{directory}/x")
+        for fd in files:
+            os.pwrite(fd, b"x", 0)
+    for fd in files:
+        os.close(fd)
     pieces = list(iter(inotify.read, []))
     events = [event for piece in pieces for event in piece]
     assert events[-1] == Watched(-1, IN_Q_OVERFLOW, "")

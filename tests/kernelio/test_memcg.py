@@ -102,6 +102,23 @@ def test_swap_use_and_its_limit(guest: FakeGuest) -> None:
     assert read_swap(directory) == SwapUse(4096, 0)
 
 
+def test_swap_is_left_up_to_the_nearer_of_two_limits() -> None:
+    assert SwapUse(4096, None).left_bytes is None
+    assert SwapUse(4096, 8192).left_bytes == 4096
+    assert SwapUse(4096, 8192, 6144).left_bytes == 2048
+    assert SwapUse(4096, 2048, 8192).left_bytes == 0
+
+
+def test_a_high_limit_of_swap_is_read_too(guest: FakeGuest) -> None:
+    directory = guest.has_memcg("/shop", memory_swap_current="0\n", memory_swap_high="4096\n")
+    assert read_swap(directory) == SwapUse(0, None, 4096)
+
+
+def test_what_came_back_from_swap_is_what_the_better_counter_saw() -> None:
+    assert MemoryStat(workingset_refault_anon=7).promoted_pages == 7
+    assert MemoryStat(workingset_refault_anon=7, pswpin=5, zswpin=4).promoted_pages == 9
+
+
 @pytest.mark.parametrize("root", ROOTS)
 def test_the_root_group_is_unprotected_and_unlimited(root: str) -> None:
     directory = os.path.join(GOLDEN, root)
@@ -192,7 +209,7 @@ def test_reads_the_statistics_of_real_kernels(path: str) -> None:
     for field, value in stat._asdict().items():
         assert value == values.get(field.removesuffix("_bytes"), 0), field
     never_printed = {key for key in stat._fields if key.removesuffix("_bytes") not in values}
-    assert never_printed <= {"zswapped_bytes"}
+    assert never_printed <= {"zswapped_bytes", "pswpin", "zswpin"}
 
 
 @given(st.builds(MemoryStat, *[st.integers(0, 2**63)] * len(MemoryStat._fields)))

@@ -129,26 +129,33 @@ def test_any_status_parses_or_is_malformed(text: str) -> None:
 
 
 def test_counts_the_wake_ups_of_each_thread() -> None:
-    turn, done = threading.Event(), threading.Event()
+    reader, writer = os.pipe()
 
     def answer() -> None:
-        for _ in range(5):
-            turn.wait()
-            turn.clear()
-            done.set()
+        while os.read(reader, 1):
+            pass
 
     thread = threading.Thread(target=answer)
     thread.start()
+    assert thread.native_id
+    until_asleep(thread.native_id)
     before = voluntary_switches()
-    for _ in range(4):
-        turn.set()
-        done.wait()
-        done.clear()
-    after = voluntary_switches()
-    turn.set()
+    os.write(writer, b"x")
+    while not (after := voluntary_switches())[thread.native_id] > before[thread.native_id]:
+        os.sched_yield()
+    os.close(writer)
     thread.join()
-    assert thread.native_id in before
-    assert after[thread.native_id] > before[thread.native_id]
+    os.close(reader)
+    assert set(before) == set(after)
+
+
+def until_asleep(thread_id: int) -> None:
+    """Wait until a thread of ours sleeps in the kernel."""
+    while True:
+        with open(f"/proc/self/task/{thread_id}/stat", encoding="ascii") as file:
+            if file.read().rpartition(")")[2].split()[0] == "S":
+                return
+        os.sched_yield()
 
 
 def test_a_process_that_ended_has_vanished(guest: FakeGuest) -> None:

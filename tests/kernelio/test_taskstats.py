@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from kernelio.errors import MalformedReading, Unsupported, Vanished
 from kernelio.process import has_capability
-from kernelio.taskstats import Answer, TaskDelays, Taskstats, parse_delays, read_delay_accounting
-from tests.fake_guest import FakeGuest
+from kernelio.taskstats import Answer, TaskDelays, Taskstats, parse_delays
 
 _MAY_ASK = has_capability("CAP_NET_ADMIN")
 _asks = pytest.mark.skipif(not _MAY_ASK, reason="only CAP_NET_ADMIN may ask for taskstats")
@@ -60,18 +59,6 @@ def test_version_15_has_a_layout_of_its_own_and_is_refused() -> None:
 def test_any_bytes_parse_or_say_why_not(stats: bytes) -> None:
     with suppress(MalformedReading, Unsupported):
         assert parse_delays(stats).cpu_us >= 0
-
-
-@pytest.mark.parametrize(("text", "on"), [("0\n", False), ("1\n", True)])
-def test_knows_whether_delays_are_counted(guest: FakeGuest, text: str, *, on: bool) -> None:
-    guest.shows("/proc/sys/kernel/task_delayacct", text)
-    assert read_delay_accounting(guest.layout) is on
-
-
-def test_a_kernel_that_cannot_count_delays_says_so(guest: FakeGuest) -> None:
-    guest.shows("/proc/sys/kernel/osrelease", "6.12.0\n")
-    with pytest.raises(Unsupported):
-        read_delay_accounting(guest.layout)
 
 
 @_asks

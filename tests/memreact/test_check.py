@@ -323,6 +323,10 @@ def test_what_is_printed_reads_back_as_the_same_settings(config: Config, *, show
         ("[memcg]\nswappiness_max = 60", "memcg.swappiness_max has no effect"),
         ("[reclaim]\npercent_per_period = 1", "reclaim.percent_per_period has no effect"),
         (
+            "[swap]\nmax_promotion_percent_per_min = 0",
+            "swap.max_promotion_percent_per_min has no effect while memcg.swap = false",
+        ),
+        (
             "[compact]\ndisabled = true\ncompact_order = 9",
             "compact.compact_order has no effect while compact.disabled = true",
         ),
@@ -383,6 +387,7 @@ def test_what_is_said_in_vain_is_pointed_out(text: str, warning: str) -> None:
     [
         "",
         "[memcg]\nswap = true\nswappiness_max = 60",
+        "[memcg]\nswap = true\n[swap]\nmax_promotion_percent_per_min = 0",
         "[reclaim]\nwithout_mglru = 'memory.reclaim'\npercent_per_period = 1",
         "[[memcg.cgroup]]\npath = '/a'\nswap = true\nswappiness_max = 60",
         "[memcg]\nswappiness_max = 60\n[[memcg.cgroup]]\npath = '/a'\nswap = true",

@@ -217,9 +217,37 @@ def test_doctor_is_the_doctor_of_this_guest(start: Start, call: Call) -> None:
     assert {finding["job"] for finding in report["findings"]} >= {"evict it", "return to host"}
 
 
+def test_a_cgroup_is_explained(start: Start, call: Call) -> None:
+    daemon, caller = start(), call()
+    caller.asks("RunNow")
+    gives_up_at = time.monotonic() + PATIENCE_S
+    while not caller.asks("GetStatus", cgroups=False)["status"]["turns"]:
+        assert time.monotonic() < gives_up_at
+    told = caller.asks("Explain", path="/shop")["explanation"]
+    assert told["cgroup"]["path"] == "/shop"
+    assert {each["key"]: each["origin"] for each in told["settings"]}["period_secs"].endswith(
+        "mine.toml"
+    )
+    assert told["decisions"][-1]["verdict"] == "turn"
+    assert {"next_turn", "in_use"} <= {each["because"] for each in told["obstacles"]}
+    assert told["harm"]["total"] is not None or told["harm"]["missing"]
+    answer = caller.fails("Explain", path="/nobody")
+    assert answer["parameters"]["why"] == "no_such_cgroup: /nobody"
+    assert daemon.ends()[0] == 0
+
+
 def test_the_sockets_are_gone_after_the_end(guest: FakeGuest, start: Start) -> None:
     daemon = start()
     assert os.path.exists(guest.path("/run/memreact/agent.sock"))
     daemon.ends()
     assert not os.path.exists(guest.path("/run/memreact/agent.sock"))
     assert not os.path.exists(guest.path("/run/memreact/io.memreact"))
+
+
+def test_a_look_tells_of_the_cgroups_that_exist_alone(start: Start, call: Call) -> None:
+    start()
+    told = call().asks("Look", paths=["/shop", "/no-such", "/é"])["reading"]
+    assert [each["path"] for each in told["cgroups"]] == ["/shop"]
+    assert told["cgroups"][0]["limits"]["current_bytes"] == 100 << 20
+    assert told["cgroups_total"] >= 2
+    assert told["total_bytes"] > 0

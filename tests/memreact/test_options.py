@@ -49,13 +49,20 @@ OTHER: dict[str, object] = {
     "reclaim.percent_per_period": 3,
     "reclaim.beside_others": True,
     "swap.device_wait_secs": 9,
+    "swap.max_promotion_percent_per_min": 0.5,
     "control.vsock": False,
     "control.varlink_port": 2050,
     "control.ttrpc_port": 1024,
+    "control.metrics_port": 2052,
     "control.allow_guest": True,
     "control.group": "adm",
+    "control.metrics_tcp_port": 9752,
+    "control.metrics_cgroups": 20,
     "log.level": "debug",
     "log.decisions": 64,
+    "log.flight_kib": 1024,
+    "log.flight_minutes": 5,
+    "log.flight_files": 1,
 }
 # What an option says of another one, unless that is said too.
 CHOOSES = {"compact.compact_threshold": ("compact_policy.rule",)}
@@ -83,6 +90,7 @@ FOR_THE_POLICY: dict[str, Callable[[Rules], object]] = {
     ),
     "reclaim.percent_per_period": lambda rules: rules.reclaim_ppm_per_period / 10_000,
     "reclaim.beside_others": lambda rules: rules.beside_others,
+    "swap.max_promotion_percent_per_min": lambda rules: rules.promotion_limit_ppm_per_min / 10_000,
     "log.level": lambda rules: rules.log_level,
     "log.decisions": lambda rules: rules.decisions_kept,
 }
@@ -130,6 +138,7 @@ def test_every_option_is_tested_with_another_value_than_its_default() -> None:
     assert [option.name for option in OPTIONS] == list(OTHER)
     assert not [option.name for option in OPTIONS if default_of(option) == OTHER[option.name]]
     not_its = {option.name for option in OPTIONS if option.table == "control"}
+    not_its |= {"log.flight_kib", "log.flight_minutes", "log.flight_files"}
     not_its.add("swap.device_wait_secs")
     # Both of its values here mean never; how counts cross over is told in test_rules.py.
     not_its.add("compact.compact_force_times")

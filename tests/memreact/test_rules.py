@@ -20,6 +20,7 @@ from memreact_schemas.config import (
     Memcg,
     Pressure,
     Reclaim,
+    Swap,
 )
 
 
@@ -143,6 +144,14 @@ def test_the_seeds_defaults_hold_where_nothing_is_said() -> None:
         floor_bytes=0,
         floor_ppm=0,
     )
+
+
+def test_only_0_lets_any_share_come_back_from_swap() -> None:
+    found = [
+        rules_from(Config(swap=Swap(max_promotion_percent_per_min=percent)))
+        for percent in (0.0, 0.2, 1e-9)
+    ]
+    assert [rules.promotion_limit_ppm_per_min for rules in found] == [0, 2_000, 1]
 
 
 def test_a_fraction_of_a_percent_is_not_rounded_to_a_whole_one() -> None:

@@ -38,7 +38,13 @@ WHOLE = {
     ("pressure", "window_ms"): (500, 10_000),
     ("control", "varlink_port"): (1, 2**32 - 2),
     ("control", "ttrpc_port"): (1, 2**32 - 2),
+    ("control", "metrics_port"): (1, 2**32 - 2),
+    ("control", "metrics_tcp_port"): (0, 65_535),
+    ("control", "metrics_cgroups"): (0, 1000),
     ("log", "decisions"): (16, 1_000_000),
+    ("log", "flight_kib"): (0, 65_536),
+    ("log", "flight_minutes"): (1, 1440),
+    ("log", "flight_files"): (0, 16),
 }
 PERCENT = (
     ("memcg", "period_psi_percent_limit"),
@@ -46,6 +52,7 @@ PERCENT = (
     ("compact", "period_psi_percent_limit"),
     ("compact", "compact_psi_percent_limit"),
     ("pressure", "system_psi_percent_limit"),
+    ("swap", "max_promotion_percent_per_min"),
 )
 WORDS = {
     ("log", "level"): ("error", "warning", "notice", "info", "debug"),

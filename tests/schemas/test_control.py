@@ -35,7 +35,17 @@ def test_every_method_is_called_as_its_struct() -> None:
 
 def test_only_what_asks_is_no_write() -> None:
     asks = {name for name, method in control.METHODS.items() if not method.writes}
-    assert asks == {"GetSettings", "GetStatus", "GetDoctor", "ListSwap", "Watch"}
+    assert asks == {
+        "Explain",
+        "GetSettings",
+        "GetStatus",
+        "GetDoctor",
+        "ListSwap",
+        "Look",
+        "Record",
+        "Watch",
+        "WhatIf",
+    }
 
 
 @pytest.mark.parametrize(

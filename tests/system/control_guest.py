@@ -33,6 +33,7 @@ __all__ = [
     "controlled",
     "ctl_command",
     "memreact_ctl",
+    "memreact_host",
 ]
 
 ROOT = Path(__file__).parents[2]
@@ -151,6 +152,20 @@ def ctl_command(*arguments: str) -> Command:
     folders = [str(ROOT / name) for name in ("", "schemas", "tools")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
     return Command([sys.executable, "-m", "memreact_tools.ctl", *arguments], environment)
+
+
+def memreact_host(*arguments: str) -> str:
+    """Run memreact-host of this folder on this machine, and return what it printed.
+
+    Raises:
+        subprocess.CalledProcessError: It failed.
+    """
+    words, environment = ctl_command(*arguments)
+    words[words.index("memreact_tools.ctl")] = "memreact_tools.host"
+    done = subprocess.run(
+        words, check=True, stdout=subprocess.PIPE, text=True, env=environment, timeout=60
+    )
+    return done.stdout
 
 
 def memreact_ctl(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from lab.errors import DeadlinePassed
 from lab.guest import Guest
 from memreact.actions import Decision
 from memreact.events import BatchEnded, Surveyed
-from memreact.telemetry.trace import Entry
+from memreact.telemetry.trace import Entry, entries_in
 
 __all__ = ["RecordProperty", "Service", "batches", "codes", "decisions", "surveys", "turns"]
 
@@ -75,8 +73,7 @@ class Service:
             text = self.guest.get(_TRACE)
         except FileNotFoundError:
             return []
-        whole = text[: text.rfind(b"\n") + 1].splitlines()
-        return [msgspec.json.decode(line, type=Entry) for line in whole]
+        return list(entries_in(text[: text.rfind(b"\n") + 1]))
 
     def wait_until(
         self, met: Callable[[list[Entry]], bool], *, timeout_s: float = 120

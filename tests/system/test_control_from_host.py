@@ -17,9 +17,16 @@ from memreact_schemas import control
 from memreact_schemas.config import DEFAULTS
 from memreact_tools.address import UnixAddress, connect
 from memreact_tools.ctl.varlink_client import call
-from tests.system.control_guest import Controlled, controlled, ctl_command, memreact_ctl
+from tests.official_openmetrics import families_of
+from tests.system.control_guest import (
+    Controlled,
+    controlled,
+    ctl_command,
+    memreact_ctl,
+    memreact_host,
+)
 
-VARLINK_PORT, TTRPC_PORT = 1050, 1051
+VARLINK_PORT, TTRPC_PORT, METRICS_PORT = 1050, 1051, 1052
 HYBRID_PORT = ("--hybrid-vsock-port", str(TTRPC_PORT))
 HYBRID = ("--hybrid-vsock", *HYBRID_PORT)
 U64_MAX = 2**64 - 1
@@ -204,6 +211,22 @@ def test_watch_prints_decisions_as_they_are_made(host: Host) -> None:
     host.there.wait_for("GetStatus", lambda said: said["status"]["subscribers"] == 0)
 
 
+def test_memreact_top_shows_real_figures_of_the_guest_there_and_from_its_host(host: Host) -> None:
+    words, environment = ctl_command(*host.words("--json", "-n", "2"))
+    words[words.index("memreact_tools.ctl")] = "memreact_tools.top"
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment, timeout=60)
+    first, last = (msgspec.json.decode(line, type=Told) for line in done.stdout.splitlines())
+    total_kib = int(host.there.guest.run("awk '/^MemTotal/ {print $2}' /proc/meminfo").stdout)
+    assert first["reading"]["total_bytes"] == total_kib << 10
+    assert last["reading"]["own"]["rss_bytes"] > 10 << 20
+    assert last["reading"]["at_us"] > first["reading"]["at_us"]
+    assert {"/", "/system.slice"} <= {each["path"] for each in last["status"]["cgroups"]}
+    assert {"/system.slice"} <= {each["path"] for each in last["uses"]}
+    printed = host.there.guest.run("memreact-top --batch -n 1").stdout
+    assert "system.slice" in printed
+    assert printed.isascii() or "▾" in printed
+
+
 def test_several_guests_are_asked_at_once_and_one_that_is_not_there_is_told(host: Host) -> None:
     nobody = f"hvsock:{host.socket}:7"
     address = f"hvsock:{host.socket}:{VARLINK_PORT}"
@@ -340,3 +363,73 @@ def test_a_value_out_of_range_is_refused_by_the_guest(host: Host) -> None:
     refused = host.connect("-c", 'MemAgentMemcgSet json://{"swappiness_max":201}', check=False)
     assert refused.returncode == 1
     assert "memcg.swappiness_max: found 201" in refused.stderr
+
+
+# ---- metrics -------------------------------------------------------------------------------------
+
+SCRAPE = """
+import socket, sys
+tcp = sys.argv[1] == "tcp"
+where = ("127.0.0.1", 9752) if tcp else "/run/memreact/metrics.sock"
+with socket.socket(socket.AF_INET if tcp else socket.AF_UNIX) as stream:
+    stream.connect(where)
+    stream.sendall(b"GET /metrics HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    print(stream.makefile("rb").readline().decode())
+"""
+
+
+def scraped(host: Host, how: str, user: str) -> str:
+    """The first line that a user of the guest is answered with, or nothing."""
+    as_user = ["/sbin/runuser", "-u", user, "--", "/usr/bin/python3", "-c", SCRAPE, how]
+    return host.there.guest.run(as_user, check=False).stdout.strip()
+
+
+def gathered(host: Host) -> dict[tuple[str, ...], float]:
+    """What memreact-host gathers, by name and labels but for the guest's."""
+    text = memreact_host("metrics", "--once", f"shop=hvsock:{host.socket}:{METRICS_PORT}")
+    samples = [sample for family in families_of(text) for sample in family.samples]
+    assert {sample.labels["guest"] for sample in samples} == {"shop"}
+    return {
+        (s.name, *(value for name, value in s.labels.items() if name != "guest")): s.value
+        for s in samples
+    }
+
+
+def test_the_metrics_that_the_host_gathers_are_the_figures_of_status(host: Host) -> None:
+    status = host.asked("status", "--ledger")["status"]
+    found, ledger = gathered(host), status["ledger"]
+    assert found["memreact_up",] == 1
+    for name in ("free_bytes", "reportable_bytes", "reported_bytes"):
+        assert found[f"memreact_{name}",] == ledger[name], name
+    assert found["memreact_guest_memory_bytes",] == ledger["total_bytes"]
+    for cause, size in ledger["free_held_bytes"].items():
+        assert found["memreact_free_held_bytes", cause] == size
+    named = {key[1] for key in found if key[0] == "memreact_cgroup_cold_bytes"}
+    assert {each["path"] for each in status["cgroups"]} <= named
+    for each in status["cgroups"]:
+        own = each["counters"]
+        assert found["memreact_cgroup_agings_total", each["path"]] == own["agings"]
+        evicted = found["memreact_cgroup_evicted_bytes_total", each["path"]]
+        assert evicted == own["evicted_bytes"]
+    assert found["memreact_resident_bytes",] > found["memreact_resident_anon_bytes",] > 8 << 20
+    assert found["memreact_wakeups_total",] > 0
+
+
+def test_who_may_read_metrics_in_the_guest(host: Host) -> None:
+    assert scraped(host, "unix", "reader") == "HTTP/1.1 200 OK"
+    assert scraped(host, "unix", "stranger") == ""
+
+
+def test_localhost_is_served_where_the_unit_lets_it(host: Host) -> None:
+    host.ctl("set", "control.metrics_tcp_port=9752")
+    warnings = host.asked("status")["status"]["warnings"]
+    assert [each for each in warnings if "no AF_INET" in each]
+    assert scraped(host, "tcp", "stranger") == ""
+    drop_in = b"[Service]\nRestrictAddressFamilies=AF_INET\nIPAddressAllow=localhost\n"
+    folder = "/run/systemd/system/memreact.service.d"
+    host.there.guest.put_bytes(drop_in, f"{folder}/metrics.conf")
+    host.there.guest.run("systemctl daemon-reload && systemctl restart memreact")
+    try:
+        assert scraped(host, "tcp", "stranger") == "HTTP/1.1 200 OK"
+    finally:
+        host.there.guest.run(f"rm {folder}/metrics.conf && systemctl daemon-reload")

@@ -8,15 +8,20 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from memreact_tools.host.__main__ import main
 from memreact_tools.host.swap.monitor import Disk
-from memreact_tools.host.swap.qemu import QemuMonitor, open_qemu
+from memreact_tools.host.swap.qemu import QemuMonitor, _node, open_qemu
 from memreact_tools.host.swap.trouble import StillHeld, SwapTrouble
+from tests.system.cut_off import CutOff
+from tests.tools.host.swap.guest_double import GuestDouble
+from tests.tools.host.swap.small_disk import small
+from tests.tools.servers import serving
 
 MIB = 1 << 20
 LONG_S, SHORT_S = 60, 0.5
@@ -166,11 +171,25 @@ def test_a_guest_without_ports_is_told_so(start: Start, tmp_path: Path) -> None:
         qemu.add("swap0", a_file(tmp_path), direct=True)
 
 
-def host(tmp_path: Path, verb: str, *words: str) -> int:
-    """Run memreact-host with a folder of the tests' own."""
+def words_of(tmp_path: Path, verb: str, *words: str) -> list[str]:
+    """What memreact-host is told, with a folder of the tests' own."""
     pairs = ["--set", f"guest_swap_path={tmp_path}/swap", "--set", "guest_swap_size_percent=50"]
     force = ["--force"] if verb == "add" else []  # the tests' folder may lie on a tmpfs
-    return main(["swap", verb, *words, *pairs, *force])
+    return ["swap", verb, *words, *pairs, *force]
+
+
+def host(tmp_path: Path, verb: str, *words: str) -> int:
+    """Run memreact-host."""
+    return main(words_of(tmp_path, verb, *words))
+
+
+def begin_host(words: Sequence[str]) -> subprocess.Popen[str]:
+    """Start memreact-host as a process of its own."""
+    command = [sys.executable, "-m", "memreact_tools.host", *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_from_the_command_to_the_disk_and_back(
@@ -192,12 +211,123 @@ def test_a_guest_is_followed_to_its_end_and_leaves_nothing(start: Start, tmp_pat
     words = ["swap", "add", where, "--follow", "--force"]
     for pair in (f"path={tmp_path}/swap", "size_percent=50", "create_threshold_secs=0"):
         words += ["--set", f"guest_swap_{pair}"]
-    command = [sys.executable, "-m", "memreact_tools.host", *words]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as follows:
+    with begin_host(words) as follows:
         assert follows.stdout is not None
         assert "swap0, 32 MiB, is a disk" in follows.stdout.readline()
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
         assert "of a guest that is gone is deleted" in follows.stdout.readline()
     assert follows.returncode == 0
     assert os.listdir(tmp_path / "swap") == []
+
+
+class Running(NamedTuple):
+    """A QEMU that no kernel runs in, what its guest's memreact would say, and who is between."""
+
+    where: str
+    socket: Path
+    guest: GuestDouble
+    cut: CutOff
+
+
+@pytest.fixture
+def running(start: Start, tmp_path: Path) -> Iterator[Running]:
+    """A QEMU behind a relay that can kill whoever talks to it."""
+    qmp, guest = start(*PORTS, *NATIVE), GuestDouble()
+    cut = CutOff(qmp)
+    guest.when_asked, guest.when_answered = cut.asked, cut.answered
+    with serving(tmp_path / "relay", cut), serving(tmp_path / "guest", guest):
+        yield Running(f"qmp:{tmp_path}/relay=unix:{tmp_path}/guest", qmp, guest, cut)
+
+
+def killed_at(running: Running, moment: str, words: list[str]) -> None:
+    """Run memreact-host until it is killed, at the begin or the end of what it asks for."""
+    running.cut.kill_at = moment
+    with begin_host(words) as tool:
+        running.cut.tool = tool.pid
+        tool.communicate(timeout=LONG_S)
+    assert tool.returncode == -signal.SIGKILL, f"it never came to {moment}"
+
+
+def there(running: Running, tmp_path: Path) -> tuple[list[tuple[str, bool]], list[str], list[str]]:
+    """The disks with whether the guest has them, what it swaps to, and the files."""
+    with talk(running.socket) as qemu:
+        disks = [(disk.name, disk.plugged) for disk in qemu.disks()]
+    files = sorted(each.name for each in (tmp_path / "swap").rglob("swap[0-9]*"))
+    return disks, sorted(running.guest.used), files
+
+
+ADDING = ("query-memory-size-summary", "blockdev-add", "device_add", "AddSwap")
+REMOVING = ("RemoveSwap", "device_del", "blockdev-del")
+EDGES = ("before", "after")
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("step", ADDING)
+def test_a_tool_that_is_killed_while_it_adds_is_taken_over_by_the_next(
+    running: Running, tmp_path: Path, step: str, edge: str
+) -> None:
+    killed_at(running, f"{edge} {step}", words_of(tmp_path, "add", running.where))
+    assert host(tmp_path, "add", running.where) == 0
+    assert there(running, tmp_path) == ([("swap0", True)], ["memreact-swap0"], ["swap0"])
+    assert host(tmp_path, "remove", running.where) == 0
+    assert there(running, tmp_path) == ([], [], [])
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("step", REMOVING)
+def test_a_tool_that_is_killed_while_it_removes_is_taken_over_by_the_next(
+    running: Running, tmp_path: Path, step: str, edge: str
+) -> None:
+    assert host(tmp_path, "add", running.where) == 0
+    killed_at(running, f"{edge} {step}", words_of(tmp_path, "remove", running.where))
+    disks, used, _ = there(running, tmp_path)
+    assert len(disks) >= len(used), "what the guest swaps to is never taken away"
+    assert host(tmp_path, "remove", running.where) == 0
+    assert there(running, tmp_path) == ([], [], [])
+    assert os.listdir(tmp_path / "swap") == []
+
+
+def test_a_tool_that_is_interrupted_while_a_guest_swaps_off_leaves_all_as_it_was(
+    running: Running, tmp_path: Path
+) -> None:
+    assert host(tmp_path, "add", running.where) == 0
+    running.guest.when_asked = lambda method, _: (
+        os.kill(tool.pid, signal.SIGINT) if method == "RemoveSwap" else None
+    )
+    running.guest.refuses["RemoveSwap"] = ("NotPossible", {"why": "whoever asked is gone"})
+    with begin_host(words_of(tmp_path, "remove", running.where)) as tool:
+        tool.communicate(timeout=LONG_S)
+    assert tool.returncode == 1
+    assert there(running, tmp_path) == ([("swap0", True)], ["memreact-swap0"], ["swap0"])
+
+
+def test_a_file_system_that_is_full_is_told_to_the_guest_and_what_it_discards_is_room_again(
+    start: Start, tmp_path: Path
+) -> None:
+    path = start(*PORTS, *NATIVE)
+    with small(tmp_path / "small", size=4 * MIB) as folder, talk(path) as qemu:
+        file = a_file(folder)
+        qemu._call("blockdev-add", dict, **_node("memreact-swap0", file, direct=False))
+        taken = []
+        for what in ("write 0 3M", "write 3M 4M", "discard 0 8M", "write 4M 3M"):
+            qemu._call("human-monitor-command", str, **_as_a_guest(what))
+            taken.append(os.stat(file).st_blocks * 512)
+        assert taken[0] == taken[3] == 3 * MIB
+        assert 3 * MIB <= taken[1] <= 4 * MIB, "there is no more"
+        assert taken[2] == 0
+        assert qemu._call("query-status", dict)["status"] == "prelaunch", "as it was started"
+        qemu.remove("swap0")
+
+
+def test_what_a_full_disk_is_to_a_guest_is_an_error_and_no_halt(
+    start: Start, tmp_path: Path
+) -> None:
+    with talk(start(*PORTS, *NATIVE)) as qemu:
+        qemu.add("swap0", a_file(tmp_path), direct=False)
+        for policy in ("werror", "rerror"):
+            assert qemu._get("/machine/peripheral/memreact-swap0", policy, str) == "report"
+
+
+def _as_a_guest(what: str) -> dict[str, str]:
+    """What has QEMU do with a disk what a guest would."""
+    return {"command-line": f'qemu-io memreact-swap0 "{what}"'}

@@ -14,7 +14,7 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.host import HOST_PACKAGES, cache_dir, run
 
-__all__ = ["KEYRING", "Suite", "mirror"]
+__all__ = ["KEYRING", "Suite", "mirror", "own_release"]
 
 KEYRING = HOST_PACKAGES["debian-archive-keyring"]
 
@@ -30,7 +30,7 @@ def mirror() -> str:
     listed = run(
         ["apt-get", "indextargets", "--format", form, "Created-By: Packages"], timeout_s=60
     )
-    release = _own_release()
+    release = own_release()
     for line in listed.splitlines():
         component, suite, address = line.split(" ", 2)
         if component == "main" and suite == release:
@@ -38,7 +38,12 @@ def mirror() -> str:
     raise LabError(f"the APT sources of this machine name no Debian mirror with {release} main")
 
 
-def _own_release() -> str:
+def own_release() -> str:
+    """Name of the release of Debian that this machine runs.
+
+    Raises:
+        LabError: It is none.
+    """
     words = Path("/etc/os-release").read_text()
     found = re.search(r"^VERSION_CODENAME=(\w+)$", words, re.MULTILINE)
     if not found:

@@ -16,7 +16,8 @@ from kernelio.errors import Refused, Unsupported
 from kernelio.peercred import PeerCredentials
 from kernelio.vsock import CID_HOST, CID_LOCAL, as_unix
 from memreact.control.audit import Audit
-from memreact.control.listening import CONNECTIONS_MAX, Door, Listening, VsockCalls, Who
+from memreact.control.door import CONNECTIONS_MAX, Door, Who
+from memreact.control.listening import Listening, VsockCalls
 from memreact.control.peer import Peer
 from memreact.control.varlink import About, Service, VarlinkProtocol
 from memreact.events import Instant
@@ -64,6 +65,7 @@ class Machine:
             folder,
             varlink=self._varlink,
             ttrpc=Line,
+            metrics=Line,
             audit=self.audit,
             journal=journal,
             calls=calls,
@@ -149,7 +151,7 @@ async def machine(
     yield here
     here.listening.close()
     await noticed()
-    assert [len(door) for door in here.listening.doors] == [0, 0, 0, 0]
+    assert [len(door) for door in here.listening.doors] == [0] * 7
     assert wrong == []
 
 
@@ -158,7 +160,12 @@ async def test_each_way_in_is_served(tmp_path: os.PathLike[str]) -> None:
     async with machine(tmp_path) as here:
         assert await here.is_served("io.memreact")
         assert await here.is_served("vsock-1050")
-        for name, who in (("agent.sock", b"root"), ("vsock-1051", b"host")):
+        for name, who in (
+            ("agent.sock", b"root"),
+            ("metrics.sock", b"root"),
+            ("vsock-1051", b"host"),
+            ("vsock-1052", b"host"),
+        ):
             client = await here.connect(name)
             with client.stream:
                 await client.send(b"x")
@@ -172,7 +179,7 @@ async def test_the_names_are_gone_when_nobody_listens_any_more(
 ) -> None:
     async with machine(tmp_path) as here:
         client = await here.connect("io.memreact")
-    assert not {"io.memreact", "agent.sock"} & set(os.listdir(tmp_path))
+    assert not {"io.memreact", "agent.sock", "metrics.sock"} & set(os.listdir(tmp_path))
     with client.stream:
         assert await client.message() is None
 
@@ -214,7 +221,7 @@ async def test_who_may_no_longer_call_is_left_after_the_answer(
             here.listening.settle(Control(allow_guest=False))
             assert await guest.message() is None
             assert await answers(host)
-        assert here.opened == [1050, 1051]
+        assert here.opened == [1050, 1051, 1052]
 
 
 @pytest.mark.asyncio
@@ -226,7 +233,7 @@ async def test_ports_move_and_those_who_are_connected_stay(tmp_path: os.PathLike
             assert await answers(client)
         assert await here.is_served("vsock-2050")
         assert not await here.is_served("vsock-1050")
-        assert here.opened == [1050, 1051, 2050]
+        assert here.opened == [1050, 1051, 1052, 2050]
 
 
 @pytest.mark.asyncio
@@ -258,6 +265,68 @@ async def test_where_a_new_port_cannot_be_had_the_old_one_is_kept_and_it_is_told
         assert here.listening.problems == ()
         assert await here.is_served("vsock-2050")
         assert not await here.is_served("vsock-1050")
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_reached(port: int) -> bool:
+    with socket.socket(socket.AF_INET) as stream:
+        return stream.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.asyncio
+async def test_localhost_is_listened_on_where_it_is_asked_for_and_may_only_read(
+    tmp_path: os.PathLike[str],
+) -> None:
+    port, other = _free_port(), _free_port()
+    async with machine(tmp_path) as here:
+        assert not is_reached(port)
+        here.listening.settle(Control(metrics_tcp_port=port))
+        stream = socket.create_connection(("127.0.0.1", port))
+        await noticed()
+        client = Client(stream)
+        with stream:
+            await client.send(b"x")
+            assert await client.some() == b"localhost"
+            assert here.listening.doors[-1].name == "tcp: metrics"
+            here.listening.settle(Control(metrics_tcp_port=other))
+            assert (is_reached(port), is_reached(other)) == (False, True)
+            await client.send(b"x")
+            assert await client.some() == b"localhost"
+            here.listening.settle(Control(metrics_tcp_port=0))
+            assert await client.message() is None
+        assert not is_reached(other)
+
+
+@pytest.mark.asyncio
+async def test_a_port_of_localhost_that_is_taken_is_told_and_tried_again(
+    tmp_path: os.PathLike[str],
+) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    async with machine(tmp_path) as here:
+        here.listening.settle(Control(metrics_tcp_port=port))
+        assert here.listening.problems == (f"port {port} of 127.0.0.1: Address already in use",)
+        taken.close()
+        here.listening.settle(Control(metrics_tcp_port=port))
+        assert not here.listening.problems
+        assert is_reached(port)
+
+
+@pytest.mark.asyncio
+async def test_few_at_a_time_read_metrics(tmp_path: os.PathLike[str]) -> None:
+    port = _free_port()
+    async with machine(tmp_path, Control(group="", metrics_tcp_port=port)) as here:
+        crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(30)]
+        await noticed()
+        assert len(here.listening.doors[-1]) == 8
+        for stream in crowd:
+            stream.close()
 
 
 @pytest.mark.asyncio
@@ -306,9 +375,9 @@ async def test_a_kernel_without_vsock_serves_unix_all_the_same(
 ) -> None:
     async with machine(tmp_path, Control(vsock=False)) as here:
         lacking = Unsupported("vsock port 1050", "this kernel has no AF_VSOCK")
-        here.fails |= {1050: lacking, 1051: lacking}
+        here.fails |= dict.fromkeys((1050, 1051, 1052), lacking)
         here.listening.settle(Control())
-        assert len(here.listening.problems) == 2
+        assert len(here.listening.problems) == 3
         assert await here.is_served("io.memreact")
 
 
@@ -359,7 +428,7 @@ async def test_a_name_that_another_one_listens_on_is_left_to_it(
     async with machine(tmp_path) as first:
         second = Machine(os.fspath(tmp_path))
         second.listening.settle(Control(vsock=False))
-        assert len(second.listening.problems) == 2
+        assert len(second.listening.problems) == 3
         second.listening.close()
         assert await first.is_served("io.memreact")
 
@@ -372,7 +441,7 @@ async def test_who_is_shown_out_before_the_loop_has_taken_them_is_dropped(
         here.cid = CID_LOCAL
         stream = socket.socket(socket.AF_UNIX)
         stream.connect(f"{tmp_path}/vsock-1050")
-        door = here.listening.doors[2]
+        door = here.listening.doors[3]
         door._knock()
         here.listening.settle(Control(allow_guest=False))
         door.admit_again()
@@ -576,7 +645,7 @@ async def test_a_crowd_may_wait_in_front_of_the_door(tmp_path: os.PathLike[str])
 async def test_without_file_descriptors_nobody_is_accepted_and_nothing_spins(
     tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memreact.control.listening._REST_SECS", 0.05)
+    monkeypatch.setattr("memreact.control.door._REST_SECS", 0.05)
     one = OneDoor(tmp_path, asyncio.Protocol)
     one.wrong = [OSError(errno.EMFILE, "Too many open files")]
     client = await one.connect(ROOT)
@@ -594,7 +663,7 @@ async def test_without_file_descriptors_nobody_is_accepted_and_nothing_spins(
 async def test_a_door_that_closes_while_it_rests_stays_closed(
     tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memreact.control.listening._REST_SECS", 60)
+    monkeypatch.setattr("memreact.control.door._REST_SECS", 60)
     one = OneDoor(tmp_path, asyncio.Protocol)
     one.wrong = [OSError(errno.ENFILE, "")]
     client = await one.connect(ROOT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kernelio.peercred import PeerCredentials
-from memreact.control.peer import Peer, peer_over_unix, peer_over_vsock
+from memreact.control.peer import Peer, peer_over_tcp, peer_over_unix, peer_over_vsock
 
 READERS = 77
 
@@ -49,3 +49,8 @@ def test_the_guest_itself_may_only_where_it_is_allowed(cid: int) -> None:
 @pytest.mark.parametrize("own_cid", [3, None])
 def test_another_guest_may_nothing(cid: int, own_cid: int | None) -> None:
     assert peer_over_vsock(cid, own_cid=own_cid, allow_guest=True).refused
+
+
+def test_what_comes_over_tcp_may_read_and_no_more() -> None:
+    peer = peer_over_tcp()
+    assert (peer.may_read, peer.may_write) == (True, False)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernelio.errors import Unsupported
 from memreact.actions import Because
 from memreact.control.audit import Audit
 from memreact.control.peer import Peer
-from memreact.control.service import WATCHERS_MAX, Guest, MemreactService
+from memreact.control.service import WATCHERS_MAX, Foreseen, Guest, MemreactService
 from memreact.control.squeezing import Squeezer
 from memreact.control.store import SettingsStore
 from memreact.control.swapping import Swapper
@@ -29,11 +30,22 @@ from memreact.swap_trouble import SwapTrouble
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.ledger import Ledger
+from memreact.telemetry.recorder import About, Recorder
 from memreact.telemetry.squeezes import SqueezeFeed
 from memreact_schemas import control, doctor
 from memreact_schemas.config import DEFAULTS, U64_MAX, Config, Control, Memcg
 from memreact_schemas.control import METHODS, tables_from_wire
-from memreact_schemas.status import CgroupStatus, Counters, DecisionRow, NextEviction, Status
+from memreact_schemas.explanation import Explanation, HarmStatus, PressureNow
+from memreact_schemas.status import (
+    CgroupLimits,
+    CgroupStatus,
+    CgroupUse,
+    Counters,
+    DecisionRow,
+    GuestReading,
+    NextEviction,
+    Status,
+)
 from memreact_schemas.swap import (
     AddSwap,
     NoSuchDevice,
@@ -51,6 +63,7 @@ HOST_OVER_VSOCK = Peer("host", may_read=True, may_write=True, over_vsock=True)
 READER = Peer("uid 1000", may_read=True, may_write=False)
 IO = "io.memreact"
 FILE = "/etc/memreact/memreact.toml"
+PRESSURE = PressureNow(period_limit_ppm=1, eviction_limit_ppm=2, guest_limit_ppm=3, window_us=4)
 NEXT = NextEviction(waits_for="x", text="x")
 REPORT = doctor.Report(
     version="1",
@@ -88,6 +101,7 @@ class Daemon:
         self.events: list[Event] = []
         self.why_not: Because | None = None
         self.stock_taken = 0
+        self.unreadable = False
         self.host_holds: list[int] = []
         self.swaps: list[AddSwap | RemoveSwap] = []
         self.swap_trouble: SwapTrouble | None = None
@@ -95,11 +109,19 @@ class Daemon:
         self.swap_may_end.set()
         self.swaps_left = 0
         self.examined = 0
+        self.explaining = self.most_explained = 0
+        self.explained: list[str] = []
+        self.may_explain = asyncio.Event()
+        self.may_explain.set()
+        self.foreseen: list[Settings] = []
         self.examining = threading.Event()
         self.examining.set()
         self.hub = Hub()
-        self.store = SettingsStore(self._files, self.applied.append, PushedFile(f"{folder}/pushed"))
+        self.pushed = PushedFile(f"{folder}/pushed")
+        self.store = SettingsStore(self._files, self.applied.append, self.pushed)
         self.audit = Audit(Journal(write=self.lines.append), lambda: Instant(0))
+        about = About("1", "6.12", None, lambda: 0)
+        self.recorder = Recorder(about, self.store.settings, Instant(0))
         guest = Guest(
             status=self.status,
             cgroups=self.cgroups,
@@ -113,6 +135,11 @@ class Daemon:
             swapper=Swapper(
                 self._areas, self._add_swap, self._remove_swap, self._add_at, self._add_at
             ),
+            look=self._look,
+            kept=self._kept,
+            explain=self._explain,
+            foresee=self._foresee,
+            recorder=self.recorder,
         )
         self.service = MemreactService(self.store, guest, self.hub, self.audit)
 
@@ -141,9 +168,37 @@ class Daemon:
             cgroups=cgroups,
         )
 
+    async def _foresee(self, fresh: Settings) -> Foreseen:
+        self.foreseen.append(fresh)
+        await asyncio.sleep(0)
+        turn = control.WhatIfTurn(at_most_bytes=7)
+        return Foreseen(turn, turn, (), 0, None, rate_measured=True)
+
+    async def _explain(self, path: str) -> Explanation | None:
+        self.explaining += 1
+        self.most_explained = max(self.most_explained, self.explaining)
+        await asyncio.sleep(0)
+        await self.may_explain.wait()
+        self.explained.append(path)
+        self.explaining -= 1
+        found = next(self.cgroups(path), None)
+        if found is None:
+            return None
+        return Explanation(now_us=1, cgroup=found, pressure=PRESSURE, harm=HarmStatus())
+
     async def _take_stock(self) -> None:
         await asyncio.sleep(0)
         self.stock_taken += 1
+
+    async def _look(self, paths: Sequence[str]) -> GuestReading:
+        await asyncio.sleep(0)
+        if self.unreadable:
+            raise Unsupported("/proc/meminfo", "no such file")
+        uses = tuple(CgroupUse(path=path, limits=CgroupLimits()) for path in paths)
+        return GuestReading(at_us=1, total_bytes=2, free_bytes=1, available_bytes=1, cgroups=uses)
+
+    def _kept(self, since: int) -> Iterator[DecisionRow]:
+        return (_row(number) for number in range(since + 1, 4))
 
     def _squeezer(self) -> Squeezer:
         return Squeezer(
@@ -227,6 +282,20 @@ async def test_a_file_that_is_not_taken_is_told(daemon: Daemon) -> None:
         problem = (await client.ask(f"{IO}.GetSettings"))["problem"]
     assert (problem["origin"], problem["key"], problem["line"]) == (FILE, "memcg.swap", 2)
     assert (problem["found"], problem["expected"]) == ("3", "true or false")
+
+
+@pytest.mark.asyncio
+async def test_what_a_restart_would_lose_is_told_with_what_is_in_force(daemon: Daemon) -> None:
+    aside = f"{daemon.pushed.path}.new"
+    os.mkdir(aside)
+    async with daemon.serve(READER) as client:
+        assert (await client.ask(f"{IO}.GetSettings"))["unsaved"] is None
+        daemon.store.patch(Config(memcg=Memcg(swap=True)), by="host")
+        unsaved = (await client.ask(f"{IO}.GetSettings"))["unsaved"]
+        assert unsaved == f"{daemon.pushed.path} is not written: Is a directory"
+        os.rmdir(aside)
+        daemon.store.save_again()
+        assert (await client.ask(f"{IO}.GetSettings"))["unsaved"] is None
 
 
 @pytest.mark.asyncio
@@ -461,6 +530,61 @@ async def test_status_is_gathered_for_one_reader_at_a_time(
 
 
 @pytest.mark.asyncio
+async def test_what_other_settings_would_come_to_is_told_and_they_are_not_in_force(
+    daemon: Daemon,
+) -> None:
+    async with daemon.serve(READER) as client:
+        answer = await client.ask(f"{IO}.WhatIf", patch={"memcg": {"swap": True}})
+        name, said = await client.fail(f"{IO}.WhatIf", patch={"memcg": {"period_secs": 0}})
+    assert answer["then"]["at_most_bytes"] == 7
+    assert [each["key"] for each in answer["changed"]] == ["memcg.swap"]
+    assert [each.config.memcg.swap for each in daemon.foreseen] == [True]
+    assert (name, said["key"]) == (f"{IO}.SettingsRefused", "memcg.period_secs")
+    assert daemon.store.settings.config == DEFAULTS
+    assert (daemon.applied, daemon.events) == ([], [])
+
+
+@pytest.mark.asyncio
+async def test_cgroups_are_explained_to_one_after_the_other(daemon: Daemon) -> None:
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(daemon.serve(READER)) for _ in range(3)]
+        for client in clients:
+            await client.send(call(f"{IO}.Explain", {"path": "a/"}))
+        for client in clients:
+            answer = await client.message()
+            assert answer is not None
+            assert answer["parameters"]["explanation"]["cgroup"]["path"] == "/a"
+    assert daemon.most_explained == 1
+
+
+@pytest.mark.asyncio
+async def test_whoever_may_write_waits_for_one_reader_at_the_most(daemon: Daemon) -> None:
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(daemon.serve(READER)) for _ in range(5)]
+        writer = await stack.enter_async_context(daemon.serve())
+        daemon.may_explain.clear()
+        for reader in readers:
+            await reader.send(call(f"{IO}.Explain", {"path": "/a"}))
+        await settled()
+        await writer.send(call(f"{IO}.Explain", {"path": "/b"}))
+        await settled()
+        daemon.may_explain.set()
+        for client in (*readers, writer):
+            assert await client.message() is not None
+    assert daemon.explained.index("/b") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "told"), [("/x", "no_such_cgroup: /x"), ("/../x", "InvalidParameter")]
+)
+@pytest.mark.asyncio
+async def test_what_is_no_cgroup_is_not_explained(daemon: Daemon, path: str, told: str) -> None:
+    async with daemon.serve(READER) as client:
+        await client.send(call(f"{IO}.Explain", {"path": path}))
+        assert told in str(await client.message())
+
+
+@pytest.mark.asyncio
 async def test_doctor_looks_on_a_thread_and_once_for_all_who_ask(daemon: Daemon) -> None:
     daemon.examining.clear()
     async with daemon.serve(READER) as first, daemon.serve(READER) as second:
@@ -523,7 +647,7 @@ def _row(number: int) -> DecisionRow:
     return DecisionRow(number=number, at_us=number, verdict="turn", because="due")
 
 
-async def _watch(client: Client, **what: bool) -> None:
+async def _watch(client: Client, **what: object) -> None:
     await client.send(call(f"{IO}.Watch", what, more=True))
     await settled()
 
@@ -548,6 +672,43 @@ async def test_decisions_are_followed_as_they_are_made(daemon: Daemon) -> None:
             )
     await settled()
     assert daemon.hub.subscribers == 0
+
+
+@pytest.mark.asyncio
+async def test_what_is_kept_is_told_first_to_whoever_says_what_they_know(daemon: Daemon) -> None:
+    async with daemon.serve(READER) as client:
+        await _watch(client, since=1)
+        daemon.hub.publish(_row(4))
+        numbers = []
+        for _ in range(3):
+            answer = await client.message()
+            assert answer is not None
+            numbers.append(answer["parameters"]["decision"]["number"])
+        assert numbers == [2, 3, 4]
+
+
+@pytest.mark.asyncio
+async def test_a_look_reads_the_use_of_the_cgroups_that_are_named(daemon: Daemon) -> None:
+    async with daemon.serve(READER) as client:
+        told = await client.ask(f"{IO}.Look", paths=["/a", "a/", "/b"])
+        assert [each["path"] for each in told["reading"]["cgroups"]] == ["/a", "/b"]
+        assert (await client.ask(f"{IO}.Look"))["reading"]["cgroups"] == []
+
+
+@pytest.mark.asyncio
+async def test_a_look_out_of_the_tree_or_at_too_many_is_refused(daemon: Daemon) -> None:
+    async with daemon.serve(READER) as client:
+        for paths in (["/../etc"], ["/a"] * (control.LOOK_CGROUPS_MAX + 1)):
+            error, _ = await client.fail(f"{IO}.Look", paths=paths)
+            assert error == "org.varlink.service.InvalidParameter"
+
+
+@pytest.mark.asyncio
+async def test_a_look_at_what_cannot_be_read_says_so(daemon: Daemon) -> None:
+    daemon.unreadable = True
+    async with daemon.serve(READER) as client:
+        error, said = await client.fail(f"{IO}.Look")
+        assert (error, "/proc/meminfo" in said["why"]) == (f"{IO}.NotPossible", True)
 
 
 @pytest.mark.asyncio
@@ -620,9 +781,11 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "AddRule": {"rule": {"path": "/a"}},
     "SetRule": {"rule": {"path": "/a"}},
     "DeleteRule": {"path": "/a"},
+    "Explain": {"path": "/a"},
     "Pause": {"seconds": 1},
     "SetLogLevel": {"level": "info"},
     "HostHolds": {"held_bytes": 5},
+    "WhatIf": {"patch": {"memcg": {"swap": True}}},
     "Squeeze": {"held_percent": 50, "deadline_seconds": 5},
     "AddSwap": {"serial": "memreact-swap0"},
     "RemoveSwap": {"path": "/dev/vdc"},

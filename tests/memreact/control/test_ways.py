@@ -74,6 +74,17 @@ def test_where_a_port_moved_is_told(says: Says) -> None:
     )
 
 
+def test_metrics_that_move_are_told_and_take_no_port_that_another_one_has(says: Says) -> None:
+    store = says("")
+    moved = Config(control=Control(metrics_port=2052))
+    assert store.patch(moved, by="host").notes == ("metrics are read at port 2052 from now on",)
+    taken = "metrics_port: found 1051, expected another port than control.ttrpc_port"
+    with pytest.raises(SettingsError, match=taken):
+        store.patch(Config(control=Control(metrics_port=1051)), by="host")
+    with pytest.raises(SettingsError, match="varlink_port: found 2052, expected another port"):
+        store.patch(control(varlink_port=2052), by="host")
+
+
 @pytest.mark.parametrize(
     ("keys", "text"),
     [

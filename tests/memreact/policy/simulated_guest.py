@@ -157,6 +157,7 @@ class Memcg:
     limit_bytes: int | None = None
     evicted: int = 0
     refaults: int = 0
+    promoted: int | None = None
     returning: int = 0
     throttled: int = 0
     oom: int = 0
@@ -521,7 +522,14 @@ class SimulatedGuest:
         )
         current = (memcg.total("anon") + memcg.total("file")) * PAGE
         return MemcgView(
-            memcg.path, memcg.inode, memcg.inode, own, 0, nodes if mglru else (), current
+            memcg.path,
+            memcg.inode,
+            memcg.inode,
+            own,
+            0,
+            nodes if mglru else (),
+            current,
+            memcg.promoted,
         )
 
     def _inspection(self, path: str) -> Inspection | None:

@@ -64,6 +64,11 @@ def test_a_little_swap_is_kept_free(free_kb: int, refused: str | None) -> None:
     assert anon_refused(SWAP, inspection(swap_free_bytes=free_kb * 1024), PAGE) == refused
 
 
+def test_it_is_told_whether_there_is_no_swap_or_a_limit() -> None:
+    saw = inspection(swap_free_bytes=0, swap_limit_path="/shop")
+    assert anon_refused(SWAP, saw, PAGE) == "swap_limit_reached"
+
+
 @pytest.mark.parametrize(
     ("keys", "why"),
     [({"swap": False}, "swap_not_asked_for"), ({"swappiness_max": 0}, "swappiness_max_is_0")],

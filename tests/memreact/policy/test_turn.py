@@ -270,6 +270,112 @@ def test_zram_that_saves_nothing_takes_no_anonymous_memory() -> None:
     assert {d.because.saw["anon"] for d in ends} == {"zram_saves_nothing"}
 
 
+def swapping(limit_ppm_per_min: int = 2_000, evicts: str = "mglru") -> tuple[SimulatedGuest, Memcg]:
+    """A guest with room in swap and a memcg of which 100 MB are touched all the time."""
+    mine = replace(rules(swap=True), promotion_limit_ppm_per_min=limit_ppm_per_min)
+    guest = SimulatedGuest(mine, evicts=evicts)
+    guest.swap_free = 1 << 40
+    shop = guest.add("/shop", promoted=0)
+    guest.fill(shop, "anon", 100, hot=True)
+    return guest, shop
+
+
+def one_more_turn(guest: SimulatedGuest) -> None:
+    turns = guest.watched.state.turns
+    guest.run_while(lambda: guest.watched.state.turns == turns)
+
+
+@pytest.mark.parametrize(("back", "left"), [(511, 0), (513, 300)])
+def test_what_comes_back_from_swap_over_the_limit_ends_the_eviction_of_anonymous_memory(
+    back: int, left: int
+) -> None:
+    guest, shop = swapping()
+    guest.fill(shop, "anon", 300)
+    guest.run_while(lambda: guest.count(Age) < 3)
+    one_more_turn(guest)
+    # 0.2 % a minute of 100 MB, for ten minutes: 512 pages.
+    assert shop.promoted is not None
+    guest.run_until(guest.now + PERIOD // 2)
+    shop.promoted += back
+    one_more_turn(guest)
+    assert left_mb(shop, "anon") == 100 + left
+
+
+def test_it_says_on_which_figures_and_page_cache_goes_on() -> None:
+    guest, shop = swapping()
+    guest.fill(shop, "anon", 300)
+    guest.fill(shop, "file", 200)
+    guest.run_while(lambda: guest.count(Age) < 3)
+    one_more_turn(guest)
+    shop.promoted = 10_000
+    one_more_turn(guest)
+    assert (left_mb(shop, "anon"), left_mb(shop)) == (400, 0)
+    ended = [d for _, d in guest.decisions if d.verdict == "end"][-1]
+    assert ended.because.code == "anon_stays"
+    assert ended.because.saw["anon"] == "promotions_over_limit"
+    assert ended.because.saw["promoted_pages"] == 10_000
+    assert ended.because.saw["workingset_pages"] == 100 * PAGES_PER_MB
+    assert ended.because.saw["limit_ppm_per_min"] == 2_000
+
+
+def test_the_turn_after_a_quiet_one_swaps_again() -> None:
+    guest, shop = swapping()
+    guest.fill(shop, "anon", 300)
+    guest.run_while(lambda: guest.count(Age) < 3)
+    one_more_turn(guest)
+    shop.promoted = 10_000
+    one_more_turn(guest)
+    assert left_mb(shop, "anon") == 400
+    one_more_turn(guest)
+    assert left_mb(shop, "anon") == 100
+
+
+def test_a_limit_of_0_is_none() -> None:
+    guest, shop = swapping(0)
+    guest.fill(shop, "anon", 300)
+    guest.run_while(lambda: guest.count(Age) < 3)
+    one_more_turn(guest)
+    shop.promoted = 10**9
+    one_more_turn(guest)
+    assert left_mb(shop, "anon") == 100
+
+
+def test_without_generations_the_limit_holds_all_the_same() -> None:
+    guest, shop = swapping(evicts="memory.reclaim")
+    guest.fill(shop, "file", 100)
+    one_more_turn(guest)
+    shop.writes.clear()
+    shop.promoted = 10**6
+    one_more_turn(guest)
+    assert {write.swappiness for write in shop.writes} == {0}
+
+
+def test_a_plan_that_is_made_anew_does_not_forget_what_came_back() -> None:
+    guest, shop = swapping()
+    guest.fill(shop, "anon", 300)
+    guest.run_while(lambda: guest.count(Age) < 3)
+    one_more_turn(guest)
+    shop.promoted = 10_000
+    guest.fill(shop, "file", 300)
+    guest.run_while(lambda: guest.watched.state.turn is None)
+    guest.tell(RulesChanged(2))
+    one_more_turn(guest)
+    assert left_mb(shop, "anon") == 400
+
+
+def test_what_a_removed_child_had_promoted_is_not_its_parents() -> None:
+    guest, _ = swapping()
+    parent = guest.add("/shop/a", promoted=0)
+    guest.fill(parent, "anon", 300)
+    child = guest.add("/shop/a/b", promoted=50_000)
+    parent.promoted = 50_000
+    guest.run_while(lambda: guest.count(Age) < 3)
+    one_more_turn(guest)
+    guest.remove(child.path)
+    one_more_turn(guest)
+    assert left_mb(parent, "anon") == 0
+
+
 def test_a_swappiness_max_of_0_leaves_anonymous_memory_alone() -> None:
     guest = SimulatedGuest(rules(swap=True, swappiness_max=0))
     guest.swap_free = 1 << 30

@@ -86,15 +86,39 @@ def test_swap_is_what_the_guest_has_within_each_limit_on_the_way_up(swapping: Fa
     assert free == {"/s/a": 100 * MIB, "/b": 0, "/c": 1000 * MIB}
 
 
-def test_zram_counts_only_where_all_swap_is_zram(swapping: FakeGuest) -> None:
+def test_a_limit_that_leaves_less_than_the_guest_has_is_named(swapping: FakeGuest) -> None:
+    shows_memcg(swapping, "/s", memory_swap_max=f"{100 * MIB}\n")
+    shows_memcg(swapping, "/s/a", memory_swap_high=f"{80 * MIB}\n", memory_swap_current="4096\n")
+    shows_memcg(swapping, "/s/b", memory_swap_max=f"{2000 * MIB}\n")
+    shows_memcg(swapping, "/c", memory_swap_max=f"{2000 * MIB}\n")
+    saw = {path: inspect(swapping.layout, "/", path, FOLIOS) for path in ("/s/a", "/s/b", "/c")}
+    assert {path: each.swap_limit_path for path, each in saw.items()} == {
+        "/s/a": "/s/a",
+        "/s/b": "/s",
+        "/c": None,
+    }
+    assert saw["/s/a"].swap_free_bytes == 80 * MIB - 4096
+
+
+def test_zram_counts_where_the_next_page_goes_to_it(swapping: FakeGuest) -> None:
     shows_memcg(swapping, "/a")
     swapping.shows("/sys/block/zram0/mm_stat", "4096000 1000 2000000 0 0 0 0 0 0\n")
     swapping.shows("/proc/swaps", HEADER + ZRAM)
     saw = inspect(swapping.layout, "/", "/a", FOLIOS)
     assert (saw.zram_stored_bytes, saw.zram_used_bytes) == (4_096_000, 2_000_000)
-    swapping.shows("/proc/swaps", HEADER + ZRAM + DISK)
+    swapping.shows("/proc/swaps", HEADER + DISK + ZRAM)
     saw = inspect(swapping.layout, "/", "/a", FOLIOS)
-    assert (saw.zram_stored_bytes, saw.zram_used_bytes) == (0, 0)
+    assert (saw.zram_stored_bytes, saw.zram_used_bytes) == (4_096_000, 2_000_000)
+
+
+def test_zram_counts_no_more_where_the_next_page_goes_elsewhere(swapping: FakeGuest) -> None:
+    shows_memcg(swapping, "/a")
+    swapping.shows("/sys/block/zram0/mm_stat", "4096000 1000 2000000 0 0 0 0 0 0\n")
+    full = ZRAM.replace("\t\t0\t\t", "\t\t1048572\t\t")
+    for first in (full, ZRAM.replace("100", "-3"), ZRAM.replace("100", "-2")):
+        swapping.shows("/proc/swaps", HEADER + first + DISK)
+        saw = inspect(swapping.layout, "/", "/a", FOLIOS)
+        assert (saw.zram_stored_bytes, saw.zram_used_bytes) == (0, 0)
 
 
 def test_what_zram_may_still_take_is_known_where_it_is_limited(swapping: FakeGuest) -> None:

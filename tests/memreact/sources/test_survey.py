@@ -7,7 +7,7 @@ import os
 from memreact.events import Generation, MemcgView, NodeView, Surveyed
 from memreact.sources.survey import survey
 from tests.fake_guest import FakeGuest
-from tests.memreact.kernel_files import shows_memcg, shows_stall
+from tests.memreact.kernel_files import shows_memcg, shows_stall, stat
 
 GENERATIONS = " node     0\n          7   9000         10          20\n          8   1000   1   2\n"
 
@@ -146,6 +146,24 @@ def test_on_the_rung_below_the_leaves_are_read_with_what_they_use(guest: FakeGue
 def test_on_the_rung_below_one_without_the_controller_uses_nothing(guest: FakeGuest) -> None:
     guest.has_memcg("/a")
     assert surveyed(guest, mglru_works=False)["/a"].current_bytes == 0
+
+
+SWAPS = "Filename Type Size Used Priority\n/dev/vdb partition\t1048572\t0\t-2\n"
+
+
+def test_what_came_back_from_swap_is_read_where_there_is_swap(guest: FakeGuest) -> None:
+    shows_memcg(guest, "/a", memory_stat=stat(workingset_refault_anon=7))
+    shows_memcg(guest, "/b", memory_stat=stat() + "pswpin 8\nzswpin 1\n")
+    guest.has_memcg("/without the controller")
+    shows_lru_gen(guest, (5, "/a"), (6, "/b"))
+    seen = surveyed(guest)
+    assert {view.promoted_total_pages for view in seen.values()} == {None}
+    guest.shows("/proc/swaps", SWAPS)
+    for works in (True, False):
+        seen = surveyed(guest, mglru_works=works)
+        totals = [seen[f"/{name}"].promoted_total_pages for name in "ab"]
+        assert totals == [7, 9]
+        assert seen["/without the controller"].promoted_total_pages is None
 
 
 def test_carries_the_pressure_of_its_moment(guest: FakeGuest) -> None:

@@ -27,6 +27,7 @@ from memreact.events import (
     NodeView,
     PressureSample,
 )
+from memreact.policy.promotion import PromotionLore, Promotions
 from memreact.policy.state import (
     Candidate,
     CompactCounters,
@@ -150,7 +151,19 @@ def test_a_squeeze_says_who_how_much_and_until_when() -> None:
 
 
 def test_what_is_kept_is_told() -> None:
-    keep = Keep("cid 2", "/", 50, 9, NOW, Instant(NOW + seconds(60)), seconds(5))
+    keep = Keep(
+        "cid 2",
+        "/",
+        50,
+        9,
+        NOW,
+        Instant(NOW + seconds(60)),
+        seconds(5),
+        seen_pages=50,
+        seen_at=NOW,
+        apart_us=seconds(1),
+        told="target",
+    )
     told = full(State(guest=GUEST, keep=keep)).keep
     assert told is not None
     assert (told.by, told.scope, told.until_us - told.since_us) == ("cid 2", "/", seconds(60))
@@ -443,6 +456,15 @@ def test_pressure_of_a_cgroup_is_its_own_since_its_last_turn() -> None:
     assert first.pressure is not None
     assert (first.pressure.stall_us, first.pressure.over_us) == (300, 5_000)
     assert second.pressure is None
+
+
+def test_what_came_back_from_swap_is_told_as_it_was_judged() -> None:
+    back = Promotions(pages=1_000, over_us=PERIOD_US, workingset_pages=500, limit_ppm_per_min=2_000)
+    told = only(state_of(memcg_of("/a", promotion=PromotionLore(9, NOW, back)))).promotion
+    assert told is not None
+    assert (told.promoted_bytes, told.workingset_bytes) == (1_000 * 4096, 500 * 4096)
+    assert (told.over_us, told.limit_ppm_per_min, told.over_limit) == (PERIOD_US, 2_000, True)
+    assert only(state_of(memcg_of("/a"))).promotion is None
 
 
 def test_what_settings_and_the_kernel_keep_is_told_of_the_one_that_was_asked_for() -> None:

@@ -33,6 +33,7 @@ from memreact_schemas.control import (
     Changed,
     ChangedKey,
     Doctor,
+    Explained,
     Nothing,
     Paused,
     SettingsInForce,
@@ -42,7 +43,7 @@ from memreact_schemas.control import (
 from memreact_schemas.protobuf import Table, decode, encode
 from memreact_schemas.swap import SwapAdded, SwapArea, SwapAreas, SwapRemoved
 from memreact_schemas.varlink import Call, Reply
-from tests.tools.ctl.statuses import STATUS
+from tests.tools.ctl.statuses import EXPLANATION, STATUS
 
 ROOT = Path(__file__).parents[3]
 IMPORTABLE = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'schemas'), str(ROOT / 'tools')]}"
@@ -79,6 +80,7 @@ SETTINGS = SettingsInForce(
     settings=tables_to_wire(DEFAULTS),
     revision=4,
     origins={"memcg.swap": "pushed by root", "memcg.cgroup[/init.scope].disabled": "default"},
+    unsaved="/run/memreact/pushed is not written: No space left on device",
     warnings=("memcg.swap has no effect: there is no swap",),
 )
 AREA = SwapArea(
@@ -96,6 +98,7 @@ FILE = SwapArea(path="/swap", kind="file", size_bytes=8 << 20, used_bytes=0, pri
 ANSWERS: Mapping[str, Struct] = {
     "GetSettings": SETTINGS,
     "GetStatus": msgspec.defstruct("Said", [("status", object)])(STATUS),
+    "Explain": Explained(explanation=EXPLANATION),
     "GetDoctor": Doctor(report=REPORT),
     "Pause": Paused(until_us=9),
     "Resume": Nothing(),

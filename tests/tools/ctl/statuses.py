@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from memreact_schemas.explanation import (
+    Explanation,
+    GuardStatus,
+    HarmStatus,
+    ObstacleStatus,
+    PressureNow,
+    SettingHere,
+    WayOut,
+)
 from memreact_schemas.status import (
+    CgroupDelays,
     CgroupLimits,
     CgroupStatus,
     CompactionStatus,
     Counters,
     DecisionRow,
+    Delays,
     GenerationStatus,
     HoldStatus,
+    HurtStatus,
     KeepStatus,
     LedgerStatus,
     LedgerTally,
     NextEviction,
     NodeStatus,
     PauseStatus,
+    PromotionStatus,
     SqueezeStatus,
     StallShare,
     Status,
 )
 
-__all__ = ["COMPACTION", "DECISION", "LEDGER", "STATUS", "cgroup"]
+__all__ = ["COMPACTION", "DECISION", "EXPLANATION", "LEDGER", "STATUS", "cgroup"]
 
 MINUTE = 60_000_000
 NOW = 10 * MINUTE
@@ -65,6 +78,13 @@ def cgroup(path: str, anon_bytes: int = 64 << 20) -> CgroupStatus:
         last=DECISION,
         next_eviction=NextEviction(waits_for="generations", text="no generations seen yet"),
         pressure=StallShare(stall_us=5, over_us=1000, limit_ppm=10_000),
+        promotion=PromotionStatus(
+            promoted_bytes=3 << 20,
+            over_us=10 * MINUTE,
+            workingset_bytes=100 << 20,
+            limit_ppm_per_min=2_000,
+            over_limit=True,
+        ),
         away_until_us=NOW + MINUTE,
         floor_bytes=1 << 30,
         limits=CgroupLimits(current_bytes=5, min_bytes=2**63 - 1, max_bytes=1 << 40),
@@ -112,6 +132,56 @@ COMPACTION = CompactionStatus(
     ),
     left_alone_until_us={"0/Normal": NOW + 5 * MINUTE},
 )
+DELAYS = Delays(
+    since_us=NOW - MINUTE,
+    processes=3,
+    gone=1,
+    left_out=2,
+    reclaim_us=1_234_000,
+    swap_in_us=5_600,
+    thrashing_us=None,
+    compact_us=0,
+    block_io_us=20_000,
+)
+EXPLANATION = Explanation(
+    now_us=NOW,
+    cgroup=cgroup("/shop"),
+    settings=(
+        SettingHere(node=0, key="swap", value="false", origin="default"),
+        SettingHere(node=1, key="swap", value="true", rule="/shop", origin="pushed by root"),
+    ),
+    guards=(
+        GuardStatus(
+            path="/shop", current_bytes=150 << 20, protected_bytes=2**63 - 1, spare_bytes=0
+        ),
+    ),
+    kept_bytes=150 << 20,
+    spare_bytes=0,
+    pressure=PressureNow(
+        memory_permyriad=125,
+        memory_total_us=7_654_321,
+        own_stall_us=5_000,
+        own_over_us=MINUTE,
+        period_limit_ppm=10_000,
+        eviction_limit_ppm=5_000,
+        guest_limit_ppm=100_000,
+        window_us=1_000_000,
+    ),
+    decisions=(DECISION,),
+    obstacles=(
+        ObstacleStatus(
+            node=0,
+            because="anon_stays",
+            text="swap is off: 95 MiB of cold anonymous memory stay",
+            ways_out=(WayOut(kind="set", text="memreact-ctl rule put /shop swap=true"),),
+        ),
+    ),
+    harm=HarmStatus(
+        total=Delays(processes=1, reclaim_us=9_000),
+        since_last_look=DELAYS,
+        missing="boot with delayacct",
+    ),
+)
 STATUS = Status(
     version="1.0",
     revision=4,
@@ -121,6 +191,11 @@ STATUS = Status(
     at_work="/shop",
     idle_because="there is no mglru",
     pause=PauseStatus(since_us=NOW - MINUTE, because="stall", figures={"a": 1}, looks_at_us=NOW),
+    hurt=HurtStatus(
+        at_us=NOW - MINUTE,
+        since_us=NOW - 2 * MINUTE,
+        cgroups=(CgroupDelays(path="/shop", delays=DELAYS),),
+    ),
     squeeze=SqueezeStatus(
         by="cid 2",
         scope="/shop",

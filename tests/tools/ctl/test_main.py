@@ -14,9 +14,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from memreact_schemas import control
+from memreact_schemas.explanation import HarmStatus
 from memreact_schemas.status import CompactionStatus, LedgerStatus, LedgerTally
 from memreact_tools.ctl.__main__ import main
 from memreact_tools.ctl.verbs import VERBS
@@ -29,7 +30,7 @@ from tests.tools.ctl.doubles import (
     Failure,
     VarlinkDouble,
 )
-from tests.tools.ctl.statuses import DECISION, LEDGER, STATUS
+from tests.tools.ctl.statuses import DECISION, EXPLANATION, LEDGER, STATUS
 from tests.tools.servers import monitor, serving
 
 
@@ -93,6 +94,7 @@ CALLS: list[tuple[str, str, Struct]] = [
     ("pause 1.5s", "Pause", control.Pause(seconds=2)),
     ("pause 60 --reason backup", "Pause", control.Pause(seconds=60, reason="backup")),
     ("resume", "Resume", control.Resume()),
+    ("explain /shop", "Explain", control.Explain(path="/shop")),
     ("run-now", "RunNow", control.RunNow()),
     ("run-now /shop", "RunNow", control.RunNow(path="/shop")),
     (
@@ -130,7 +132,10 @@ def test_each_verb_makes_its_call(
 
 def test_every_verb_is_a_method_of_the_interface_and_every_method_has_a_verb() -> None:
     by_the_host = {"HostHolds"}  # memreact-host view --tell has measured it
-    assert {verb.method for verb in VERBS.values()} == set(control.METHODS) - by_the_host
+    into_a_file = {"Record"}
+    by_the_screen = {"Look"}  # memreact-top's
+    others = by_the_host | into_a_file | by_the_screen
+    assert {verb.method for verb in VERBS.values()} == set(control.METHODS) - others
 
 
 @pytest.mark.parametrize(
@@ -155,11 +160,16 @@ TOLD: list[tuple[str, str]] = [
     ("squeeze --release", "released\n"),
     ("status", "\nsqueezed by cid 2: 300 MiB of /shop, 64 MiB evicted, another 3 s at most\n"),
     ("status --all", " /c00\n"),
+    (
+        "status",
+        "\nwaited when work was broken off last, 1 min 0 s ago:\n  /shop: reclaim 1234 ms, ",
+    ),
     ("status", "\n! 2 decisions were not told: a follower read too slowly\n"),
     ("get", "memcg.swap = false"),
     ("get memcg.swap", "memcg.swap = false  pushed by root\n"),
     ("get compact", 'compact.compact_order = "auto"'),
     ("get", "memcg.cgroup[/init.scope].disabled = true"),
+    ("get", "! a restart of the daemon would lose what was pushed last: /run/memreact/pushed "),
     ("get", "! memcg.swap has no effect"),
     ("diff", "nothing differs from the defaults"),
     ("doctor", "to the host  missing  none: no balloon\n"),
@@ -177,6 +187,51 @@ def test_each_answer_is_told_to_people(
 ) -> None:
     assert main(line.split()) == 0
     assert text in capsys.readouterr().out
+
+
+EXPLAINED = """\
+protection:
+  /shop: all of 150 MiB stay, 0 B may go
+  so 150 MiB of it stay, whatever is cold
+pressure:
+  memory: 1.25 % of the last 10 s, 7654 ms since it was made
+  io: cannot be read
+  its own: 0.0083 % of 1 min 0 s since its last turn, over 1 % a turn leaves it alone
+  over 0.5 % of 1 s its eviction is broken off, over 10 % in the guest everything pauses
+waited, as the kernel counts its processes:
+  since they began: reclaim 9.0 ms, swap-in 0 ms, disk 0 ms (1 process)
+  since the last look, 1 min 0 s ago: reclaim 1234 ms, swap-in 5.6 ms, compaction 0 ms, disk 20 ms\
+ (3 processes, 1 ended, 2 not asked)
+  ! boot with delayacct
+settings:
+  swap = false  (default)
+  swap = true on node 1  (pushed by root, rule /shop)
+decided:
+  1 min 0 s ago: evicted /shop node=0 because=cold pages=7 by=us
+for more to be reclaimed:
+  node 0: swap is off: 95 MiB of cold anonymous memory stay
+    > memreact-ctl rule put /shop swap=true
+"""
+
+
+def test_a_cgroup_is_explained_to_people(here: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "/shop"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("/shop: populated, frozen\n")
+    assert said.endswith(EXPLAINED)
+
+
+def test_of_a_cgroup_that_nothing_is_known_of_that_is_told(
+    double: VarlinkDouble, here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = structs.replace(
+        EXPLANATION, guards=(), kept_bytes=None, decisions=(), obstacles=(), harm=HarmStatus()
+    )
+    double.answers = {"Explain": control.Explained(explanation=bare)}
+    assert main(["explain", "/shop"]) == 0
+    said = capsys.readouterr().out
+    for line in ("nothing is protected", "nothing yet", "nothing stands in the way"):
+        assert f"\n  {line}\n" in said
 
 
 PROGRESS = control.SqueezeItem(

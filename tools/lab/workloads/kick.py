@@ -24,7 +24,8 @@ from kernelio.mglru import parse_lru_gen
 from kernelio.psi import Fired, TriggerSet
 from lab.workloads.lines import monotonic_us, say
 from memreact.daemon import SWITCH_INTERVAL_S
-from memreact.gate import Gate
+from memreact.garbage import keep_passes_short
+from memreact.gate import Gate, HeldBack
 from memreact.sources.waiter import Waiter
 
 _DELAY_S = (0.005, 0.030)
@@ -74,6 +75,7 @@ class Bench:
         self._kicks: list[int] = []
         self._told: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._full = _full_pipe()
+        self.printed = 0
         triggers = TriggerSet()
         triggers.add(firer.near.fileno(), "urgent")
         self._waiter = Waiter(triggers, self._gate, self._tell)
@@ -83,16 +85,24 @@ class Bench:
         self._gate.serve_this_thread()
         self._waiter.start()
         stops = 0
-        for _ in range(rounds):
+        while self.printed < rounds:
             self._kicks.clear()
             self._firer.ask()
-            with suppress(InterruptedError), self._gate.writing(self._gate.token(stops)):
-                write_interruptibly(self._full, b"x")
+            self._write(self._gate.token(stops))
             returned_us = monotonic_us()
             stops = self._told.get()
             stamp_us = self._firer.stamp_us()
-            self._print(stamp_us, returned_us)
+            if self._kicks:  # none if it fired before the write had begun
+                self._print(stamp_us, returned_us)
+                self.printed += 1
         self._waiter.close()
+
+    def _write(self, token: int) -> None:
+        """Until it is stopped: a kick of the round before that comes late stops nothing."""
+        with suppress(HeldBack), self._gate.writing(token):
+            while self._gate.open_for(token):
+                with suppress(InterruptedError):
+                    write_interruptibly(self._full, b"x")
 
     def _print(self, stamp_us: int, returned_us: int) -> None:
         kicked_us, kicks = self._kicks[0], len(self._kicks)
@@ -138,14 +148,18 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     install_kick_handler()
     firer = Firer()
-    worker = threading.Thread(target=Bench(firer).run, args=(arguments.rounds,))
+    bench = Bench(firer)
+    worker = threading.Thread(target=bench.run, args=(arguments.rounds,))
     lines = generations_of(arguments.cgroups)
+    keep_passes_short()
     worker.start()
     while lines and worker.is_alive():
         for _ in parse_lru_gen(lines, "lru_gen"):
             pass
     worker.join()
     firer.end()
+    if bench.printed < arguments.rounds:
+        sys.exit(f"{bench.printed} of {arguments.rounds} rounds: the worker ended")
 
 
 if __name__ == "__main__":

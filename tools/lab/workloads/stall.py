@@ -20,16 +20,16 @@ _TOUCH_PAGES = 16
 
 
 class High:
-    """Writes memory.high from a process outside the cgroup, which nothing throttles.
+    """Writes memory.high, or another limit, from a process outside of it, which nothing throttles.
 
     Lowering it makes the writer reclaim; the program that stalls must not wait for that.
     """
 
-    def __init__(self, cgroup: str) -> None:
+    def __init__(self, cgroup: str, file: str = "memory.high") -> None:
         reader, self._writer = os.pipe()
         if os.fork() == 0:
             os.close(self._writer)
-            self._serve(cgroup, reader)
+            self._serve(f"{cgroup}/{file}", reader)
         os.close(reader)
 
     def set(self, value: str) -> None:
@@ -37,10 +37,10 @@ class High:
         os.write(self._writer, f"{value}\n".encode())
 
     @staticmethod
-    def _serve(cgroup: str, reader: int) -> None:
+    def _serve(path: str, reader: int) -> None:
         with os.fdopen(reader) as requests:
             for value in requests:
-                with open(f"{cgroup}/memory.high", "w") as file:
+                with open(path, "w") as file:
                     file.write(value.strip())
         os._exit(0)
 
@@ -64,10 +64,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cgroup", help="folder of the cgroup to join")
     parser.add_argument("--mib", type=int, default=64, help="memory to touch, round and round")
-    parser.add_argument("--high", default="8M", help="memory.high while it stalls")
+    parser.add_argument("--high", default="8M", help="the limit while it stalls")
+    parser.add_argument(
+        "--file", default="memory.high", help="whose limit; memory.max never sleeps"
+    )
     parser.add_argument("--seconds", type=float, default=1.0, help="of each stall")
     arguments = parser.parse_args()
-    high = High(arguments.cgroup)
+    high = High(arguments.cgroup, arguments.file)
     with open(f"{arguments.cgroup}/cgroup.procs", "w") as file:
         file.write("0")
     pressure = os.open(f"{arguments.cgroup}/memory.pressure", os.O_RDONLY)

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what was asked; 0 done, 1 could not, 2 misused."""
     asked = parser().parse_args(argv)
     try:
-        code = _connect(asked) if asked.verb == "connect" else _ask(asked)
+        code = _OTHERS.get(asked.verb, _ask)(asked)
         sys.stdout.flush()
     except (Misused, AddressError) as error:
         return _trouble(str(error), _MISUSED)
@@ -42,6 +42,20 @@ def _connect(asked: argparse.Namespace) -> int:
     from memreact_tools.ctl import connect  # noqa: PLC0415  # the other verbs need no ttRPC
 
     return connect.run(asked)
+
+
+def _report(asked: argparse.Namespace) -> int:
+    from memreact_tools.ctl.report import report  # noqa: PLC0415  # needs no guest
+
+    return report(asked)
+
+
+def _record(asked: argparse.Namespace) -> int:
+    from memreact_tools.ctl.ask import one_of  # noqa: PLC0415  # needs no ttRPC
+    from memreact_tools.ctl.record import record  # noqa: PLC0415
+
+    timeout_s = _TIMEOUT_S if asked.timeout is None else parse_duration(asked.timeout)
+    return record(asked, one_of(_addresses(asked)), timeout_s=timeout_s)
 
 
 def _ask(asked: argparse.Namespace) -> int:
@@ -87,6 +101,8 @@ def _trouble(text: str, code: int) -> int:
     print(f"memreact-ctl: {plain(text)}", file=sys.stderr)
     return code
 
+
+_OTHERS = {"connect": _connect, "record": _record, "report": _report}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
     _changing(verbs)
     _acting(verbs)
     _swap(verbs)
+    report = verbs.add_parser("report", help="draw a recording over time")
+    report.add_argument("file", metavar="FILE", help="a recording")
+    report.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the picture, such as report.svg"
+    )
     _connect(verbs.add_parser("connect", help="speak as Kata's agent-ctl does"))
     return top
 
@@ -91,9 +96,30 @@ def _reading(verbs: _Verbs) -> None:
     get = _verb(verbs, "get", "settings in force, and where they come from")
     get.add_argument("keys", nargs="*", metavar="KEY", help="as in memcg.swap, or memcg")
     _verb(verbs, "diff", "settings that differ from the defaults, or between guests")
+    explain = _verb(
+        verbs, "explain", "why no more of a cgroup is evicted, and what would change it"
+    )
+    explain.add_argument("path", metavar="CGROUP", help="its path")
     _verb(verbs, "doctor", "what the guest can do, and what is missing")
     watch = _verb(verbs, "watch", "decisions as they are made")
     watch.add_argument("--status", action="store_true", help="status as it changes, too")
+    what_if = _verb(verbs, "what-if", "what a turn would come to with other settings")
+    what_if.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="as in memcg.swap=true")
+    record = _verb(verbs, "record", "write all that happens into a file, until interrupted")
+    record.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="a new file; compressed if it ends in .gz; - is stdout",
+    )
+    record.add_argument(
+        "--flight", action="store_true", help="what the flight recorder holds, and no more"
+    )
+    record.add_argument("--for", dest="length", metavar="TIME", help="for so long, as in 10m")
+    record.add_argument(
+        "--status-every", metavar="TIME", help="between two lines of status; 0 for none (10 s)"
+    )
 
 
 def _changing(verbs: _Verbs) -> None:

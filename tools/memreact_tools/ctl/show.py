@@ -27,19 +27,24 @@ from memreact_schemas.status import (
     CompactionStatus,
     Counters,
     DecisionRow,
+    HurtStatus,
     LedgerStatus,
     NextEviction,
+    PromotionStatus,
     SqueezeStatus,
     StallShare,
     Status,
 )
 from memreact_tools.ctl import swap
 from memreact_tools.ctl.amounts import amount, span
+from memreact_tools.ctl.delays import delays_in_words
 from memreact_tools.plain import plain
 
 __all__ = [
     "amount",
+    "cgroup_in_words",
     "changed_in_words",
+    "decision_in_words",
     "differing",
     "differing_for_programs",
     "doctor_in_words",
@@ -163,8 +168,14 @@ def _in_columns(rows: Iterable[tuple[str, str]]) -> list[str]:
 def _trouble_of(answer: SettingsInForce) -> Iterator[str]:
     if answer.problem is not None:
         yield f"! a change was not taken: {_problem(answer.problem)}"
+    yield from _unsaved(answer.unsaved)
     for warning in answer.warnings:
         yield f"! {warning}"
+
+
+def _unsaved(because: str | None) -> Iterator[str]:
+    if because:
+        yield f"! a restart of the daemon would lose what was pushed last: {because}"
 
 
 def _problem(problem: Struct) -> str:
@@ -284,7 +295,7 @@ def status_in_words(raw: bytes, *, path: str | None = None, everything: bool = F
     lines = list(_guest(status))
     if path is not None:
         for each in status.cgroups:
-            lines += ["", *_cgroup(each, status.now_us)]
+            lines += ["", *cgroup_in_words(each, status.now_us)]
     elif status.cgroups:
         lines += ["", *_cgroup_table(status, everything=everything)]
     return _text(lines)
@@ -303,6 +314,8 @@ def _guest(status: Status) -> Iterator[str]:
     yield f"next eviction: {_next(status.next_eviction, status.now_us)}"
     if status.pressure is not None:
         yield f"pressure: {_share(status.pressure)}"
+    if status.hurt is not None:
+        yield from _hurt(status.hurt, status.now_us)
     turns = "1 turn" if status.turns == 1 else f"{status.turns} turns"
     yield f"done: {turns}, {_counters(status.counters)}"
     if status.ledger is not None:
@@ -315,8 +328,7 @@ def _guest(status: Status) -> Iterator[str]:
 def _trouble(status: Status) -> Iterator[str]:
     if status.problem:
         yield f"! a change was not taken: {status.problem}"
-    if status.unsaved:
-        yield f"! a restart of the daemon would lose what was pushed last: {status.unsaved}"
+    yield from _unsaved(status.unsaved)
     if status.dropped:
         yield f"! {status.dropped} decisions were not told: a follower read too slowly"
     for warning in status.warnings:
@@ -334,7 +346,7 @@ def _compaction(known: CompactionStatus, now_us: int) -> Iterator[str]:
         gain = f"expected {amount(known.expected_bytes)}, became reportable"
         yield f"  {off}{moved}; {gain} {amount(known.gained_bytes)}"
     if known.last is not None:
-        yield f"  last: {span(now_us - known.last.at_us)} ago, {_decision(known.last)}"
+        yield f"  last: {span(now_us - known.last.at_us)} ago, {decision_in_words(known.last)}"
     for zone, until_us in sorted(known.left_alone_until_us.items()):
         left = span(until_us - now_us)
         yield f"  zone {zone} is left alone for another {left}: it brought too little"
@@ -353,6 +365,12 @@ def _out_of_the_usual(status: Status) -> Iterator[str]:
     if status.pause is not None:
         since = span(status.now_us - status.pause.since_us)
         yield f"paused for {since}: {status.pause.because}{_figures(status.pause.figures)}"
+
+
+def _hurt(hurt: HurtStatus, now_us: int) -> Iterator[str]:
+    yield f"waited when work was broken off last, {span(now_us - hurt.at_us)} ago:"
+    for each in hurt.cgroups:
+        yield f"  {each.path}: {delays_in_words(each.delays)}"
 
 
 def _under_way(squeeze: SqueezeStatus, now_us: int) -> str:
@@ -416,6 +434,13 @@ def _share(share: StallShare) -> str:
     return f"{of:.2f} % stalled of {span(share.over_us)}, limit {share.limit_ppm / 10_000:g} %"
 
 
+def _promotion(back: PromotionStatus) -> str:
+    limit = f"limit {back.limit_ppm_per_min / 10_000:g} % a minute"
+    of = f"{amount(back.promoted_bytes)} within {span(back.over_us)}"
+    said = f"{of}, {amount(back.workingset_bytes)} in use, {limit}"
+    return f"{said}: no more goes there" if back.over_limit else said
+
+
 def _counters(counters: Counters) -> str:
     evicted = amount(counters.evicted_bytes)
     return f"{counters.agings} agings, {counters.evictions} evictions of {evicted} in all"
@@ -438,7 +463,8 @@ def _cgroup_table(status: Status, *, everything: bool) -> list[str]:
     return [*lines, f"and {left} more: --all"] if left else lines
 
 
-def _cgroup(each: CgroupStatus, now_us: int) -> Iterator[str]:
+def cgroup_in_words(each: CgroupStatus, now_us: int) -> Iterator[str]:
+    """Say all that a status tells of a cgroup."""
     state = "populated" if each.populated else "empty"
     yield f"{each.path}: {state}{', frozen' if each.frozen else ''}"
     sizes = f"{amount(each.anon_bytes)} anon, {amount(each.file_bytes)} file"
@@ -448,9 +474,11 @@ def _cgroup(each: CgroupStatus, now_us: int) -> Iterator[str]:
     for because, times in sorted(each.counters.because.items()):
         yield f"    {because}: {times}"
     if each.last is not None:
-        yield f"  last: {span(now_us - each.last.at_us)} ago, {_decision(each.last)}"
+        yield f"  last: {span(now_us - each.last.at_us)} ago, {decision_in_words(each.last)}"
     if each.pressure is not None:
         yield f"  pressure: {_share(each.pressure)}"
+    if each.promotion is not None:
+        yield f"  back from swap: {_promotion(each.promotion)}"
     if each.away_until_us is not None:
         yield f"  left alone for another {span(each.away_until_us - now_us)}"
     yield from _protection(each)
@@ -478,7 +506,8 @@ def _protection(each: CgroupStatus) -> Iterator[str]:
         yield f"  memory: {', '.join(parts)}"
 
 
-def _decision(row: DecisionRow) -> str:
+def decision_in_words(row: DecisionRow) -> str:
+    """Say one decision on one line."""
     node = f" node={row.node}" if row.node is not None else ""
     where = f" {row.path}" if row.path else ""
     said = _figures({**row.figures, **row.words})
@@ -491,7 +520,7 @@ def item_in_words(raw: bytes) -> str:
     dropped = f"  ({item.dropped} decisions dropped so far)" if item.dropped else ""
     if item.decision is not None:
         moment = item.decision.at_us / 1_000_000
-        return _text([f"{moment:.3f} {_decision(item.decision)}{dropped}"])
+        return _text([f"{moment:.3f} {decision_in_words(item.decision)}{dropped}"])
     if item.status is not None:
         return _text([*_guest(item.status)])
     return _text([dropped.strip()])

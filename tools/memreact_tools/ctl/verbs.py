@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from memreact_schemas import control
-from memreact_tools.ctl import show, swap
+from memreact_tools.ctl import explained, show, swap
 from memreact_tools.ctl.duration import parse_duration
 from memreact_tools.ctl.keys import (
     Misused,
@@ -22,6 +22,7 @@ from memreact_tools.ctl.keys import (
     unknown_key,
 )
 from memreact_tools.ctl.target import parse_target
+from memreact_tools.ctl.what_if import what_if_in_words
 
 __all__ = ["VERBS", "Verb"]
 
@@ -78,6 +79,10 @@ def _show_status(raw: bytes, asked: Namespace) -> str:
     return show.status_in_words(raw, path=asked.path, everything=asked.all)
 
 
+def _explain(asked: Namespace) -> Struct:
+    return _made(control.Explain, path=asked.path)
+
+
 def _get(asked: Namespace) -> Struct:
     for key in asked.keys:
         _refuse_unknown(key)
@@ -94,6 +99,14 @@ def _refuse_unknown(key: str) -> None:
 
 def _set(asked: Namespace) -> Struct:
     return _made(control.PatchSettings, patch=patch_from(asked.pairs), **_guards(asked))
+
+
+def _what_if(asked: Namespace) -> Struct:
+    return _made(control.WhatIf, patch=patch_from(asked.pairs))
+
+
+def _patience(_asked: Namespace) -> float:
+    return 20.0  # a guest of thousands of cgroups is read once, and then reckoned with
 
 
 def _unset(asked: Namespace) -> Struct:
@@ -202,6 +215,9 @@ def _no_parameters(_asked: Namespace) -> None:
 
 VERBS: Mapping[str, Verb] = {
     "status": Verb("GetStatus", _status, _show_status, row=False),
+    "explain": Verb(
+        "Explain", _explain, lambda raw, _asked: explained.explanation_in_words(raw), row=False
+    ),
     "get": Verb(
         "GetSettings",
         _get,
@@ -248,6 +264,9 @@ VERBS: Mapping[str, Verb] = {
         pick=lambda raw, _asked: show.differing_for_programs(raw),
     ),
     "log-level": Verb("SetLogLevel", _level, _show_change),
+    "what-if": Verb(
+        "WhatIf", _what_if, lambda raw, _asked: what_if_in_words(raw), row=False, takes_s=_patience
+    ),
     "watch": Verb("Watch", _watch, lambda raw, _asked: show.item_in_words(raw), row=False),
     "rule add": Verb("AddRule", _rule, _show_change),
     "rule set": Verb("SetRule", _rule, _show_change),

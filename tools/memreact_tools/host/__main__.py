@@ -17,6 +17,8 @@ from memreact_tools.host.kata_file import (
     standings,
 )
 from memreact_tools.host.kata_options import BadValue, UnknownOption, option_named
+from memreact_tools.host.metrics.commands import add_words as add_metrics
+from memreact_tools.host.metrics.commands import metrics
 from memreact_tools.host.replace_file import read_text, replace_text
 from memreact_tools.host.swap.commands import add_words, swap
 from memreact_tools.host.toml_text import CannotEdit
@@ -34,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from memreact_tools.host.view import view  # noqa: PLC0415  # only when asked for
 
         return view(asked)
+    if asked.subject == "metrics":
+        return metrics(asked)
     if asked.subject == "swap":
         return swap(asked)
     act = {"check": _check, "set": _set}[asked.verb]
@@ -65,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     change.add_argument("options", nargs="+", metavar="OPTION=VALUE", help="as in memcg_swap=true")
     _add_view(subjects.add_parser("view", help="what is held of each guest, and why"))
     add_words(subjects.add_parser("swap", help="disks of running guests to swap to"), _seconds)
+    add_metrics(subjects.add_parser("metrics", help="the metrics of many guests as one"), _seconds)
     return parser
 
 

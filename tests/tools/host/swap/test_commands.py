@@ -14,6 +14,7 @@ from memreact_tools.host.swap.owner import owner_of
 from memreact_tools.host.swap.sizing import Pace
 from tests.tools.host.kata import CONFIGURATION
 from tests.tools.host.swap.ch_double import CloudHypervisorDouble
+from tests.tools.host.swap.guest_double import GuestDouble
 from tests.tools.servers import serving
 
 MIB = 1 << 20
@@ -48,12 +49,14 @@ def test_a_guest_is_given_swap_that_is_listed_and_taken_away_again(
     assert host(tmp_path, "add", where) == 0
     assert "swap0, 20 MiB, is a disk of the guest's" in capsys.readouterr().out
     assert host(tmp_path, "add", where) == 0
-    assert capsys.readouterr().out == "the guest has the swap that it is worth\n"
+    worth, unused = capsys.readouterr().out.splitlines()
+    assert worth == "the guest has the swap that it is worth"
+    assert unused.startswith("swap0: in the guest, but not in use (")
     assert host(tmp_path, "list") == 0
     head, row = capsys.readouterr().out.splitlines()
-    assert head.split() == ["GUEST", "FILE", "MIB", "TAKES", "PCI", "STATE"]
+    assert head.split() == ["GUEST", "FILE", "MIB", "TAKES", "USED", "PCI", "STATE"]
     assert row.split() == [
-        where, f"{tmp_path}/swap/guest.{os.getpid()}/swap0", "20", "0", "06", "disk",
+        where, f"{tmp_path}/swap/guest.{os.getpid()}/swap0", "20", "0", "-", "06", "disk",
     ]  # fmt: skip
     assert host(tmp_path, "remove", where, "--swapped-off") == 0
     assert double.disks == {}
@@ -61,6 +64,67 @@ def test_a_guest_is_given_swap_that_is_listed_and_taken_away_again(
     capsys.readouterr()
     assert host(tmp_path, "list") == 0
     assert capsys.readouterr().out == "no guest has swap from here\n"
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Iterator[GuestDouble]:
+    """A memreact in the guest."""
+    double = GuestDouble()
+    with serving(tmp_path / "guest", double):
+        yield double
+
+
+def test_a_guest_with_a_memreact_is_asked_to_swap_and_asked_to_swap_off(
+    tmp_path: Path, double: CloudHypervisorDouble, inside: GuestDouble, capsys: Said
+) -> None:
+    where = f"ch:{tmp_path}/api"
+    assert host(tmp_path, "add", f"{where}=unix:{tmp_path}/guest") == 0
+    assert "the guest swaps to swap0" in capsys.readouterr().out
+    inside.used["memreact-swap0"] = 7 * MIB
+    assert host(tmp_path, "list") == 0  # it is remembered where the guest's is
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert row[4:] == ["7", "06", "in", "use"]
+    assert host(tmp_path, "remove", where) == 0
+    assert (inside.used, double.disks, left(tmp_path)) == ({}, {}, [])
+    assert inside.calls[-1] == ("RemoveSwap", "memreact-swap0")
+
+
+def test_what_a_guest_has_swapped_out_makes_it_more(
+    tmp_path: Path, double: CloudHypervisorDouble, inside: GuestDouble
+) -> None:
+    where = f"ch:{tmp_path}/api=unix:{tmp_path}/guest"
+    assert host(tmp_path, "add", where) == 0
+    inside.used["memreact-swap0"] = 20 * MIB
+    assert host(tmp_path, "add", where, "--most", "1") == 0
+    assert list(double.disks) == ["memreact-swap0"]
+    assert host(tmp_path, "add", where) == 0
+    assert sorted(double.disks) == ["memreact-swap0", "memreact-swap1"]
+
+
+def test_a_guest_that_keeps_its_swap_is_told_and_nothing_is_taken(
+    tmp_path: Path, double: CloudHypervisorDouble, inside: GuestDouble, capsys: Said
+) -> None:
+    where = f"ch:{tmp_path}/api=unix:{tmp_path}/guest"
+    assert host(tmp_path, "add", where) == 0
+    figures = {"path": "/dev/vdb", "used_bytes": 9, "available_bytes": 8, "kept_bytes": 7}
+    inside.refuses["RemoveSwap"] = ("NotEnoughMemory", figures)
+    capsys.readouterr()
+    assert host(tmp_path, "remove", where) == 1
+    assert "memreact-swap0" in capsys.readouterr().err
+    assert list(double.disks) == ["memreact-swap0"]
+
+
+def test_a_named_memreact_that_does_not_answer_is_no_success(
+    tmp_path: Path, double: CloudHypervisorDouble, capsys: Said
+) -> None:
+    where = f"ch:{tmp_path}/api=unix:{tmp_path}/nobody"
+    assert host(tmp_path, "add", where) == 1
+    assert "not in use" in capsys.readouterr().out
+    assert list(double.disks) == ["memreact-swap0"]
+    assert host(tmp_path, "remove", where) == 1
+    assert "--swapped-off" in capsys.readouterr().err
+    assert host(tmp_path, "remove", where, "--swapped-off") == 0
+    assert left(tmp_path) == []
 
 
 def test_a_list_for_programs_says_the_same(
@@ -80,15 +144,15 @@ def test_nothing_is_taken_away_before_somebody_says_that_the_guest_does_not_use_
     where = f"ch:{tmp_path}/api"
     assert host(tmp_path, "add", where) == 0
     assert host(tmp_path, "remove", where) == 1
-    assert "swapoff there" in capsys.readouterr().err
+    assert "without memreact, swapoff there" in capsys.readouterr().err
     assert list(double.disks) == ["memreact-swap0"]
     double.lets_go = False
     assert host(tmp_path, "remove", where, "--swapped-off", "--file", "swap0") == 1
     assert "ask again" in capsys.readouterr().err
     assert left(tmp_path) == ["owner", "swap0"]
     double.held.clear()
-    assert host(tmp_path, "remove", where) == 1
-    assert host(tmp_path, "remove") == 0
+    assert host(tmp_path, "remove", where) == 0  # it has no disk any more that it could swap to
+    assert left(tmp_path) == []
 
 
 def test_what_a_dead_guest_left_is_cleared_without_naming_one(tmp_path: Path, capsys: Said) -> None:
@@ -161,9 +225,24 @@ def test_a_guest_is_looked_at_when_something_is_due_and_every_ten_seconds(
     assert wait_s(None, 0) == 10
 
 
-@pytest.mark.parametrize("guest", ["pid:7", "qmp:", "x"])
-def test_a_guest_that_is_written_wrong_is_refused(guest: str, capsys: Said) -> None:
+@pytest.mark.parametrize(
+    ("guest", "why"),
+    [
+        ("pid:7", "neither qmp:/PATH nor ch:/PATH"),
+        ("qmp:", "neither qmp:/PATH nor ch:/PATH"),
+        ("x", "neither qmp:/PATH nor ch:/PATH"),
+        ("qmp:/q=vsock:7:-1", "a vsock port is 0 to"),
+    ],
+)
+def test_a_guest_that_is_written_wrong_is_refused(guest: str, why: str, capsys: Said) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["swap", "add", guest])
     assert ended.value.code == 2
-    assert "neither qmp:/PATH nor ch:/PATH" in capsys.readouterr().err
+    assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("percent", ["-1", "many"])
+def test_a_share_that_is_none_is_refused(percent: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["swap", "add", "qmp:/q", "--most", percent])
+    assert ended.value.code == 2

@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from memreact_tools.address import UnixAddress
 from memreact_tools.host.swap.files import Home, open_home
+from memreact_tools.host.swap.inside import Inside
 from memreact_tools.host.swap.monitor import Disk
 from memreact_tools.host.swap.owner import owner_of
 from memreact_tools.host.swap.passes import (
@@ -18,9 +20,11 @@ from memreact_tools.host.swap.passes import (
     give_back,
     grow_if_due,
 )
-from memreact_tools.host.swap.sizing import Grow, Pace, Rest, Shrink, SwapSettings
-from memreact_tools.host.swap.trouble import StillHeld, SwapTrouble
+from memreact_tools.host.swap.sizing import Grow, Pace, Rest, Shrink, SwapSettings, need_of
+from memreact_tools.host.swap.trouble import GuestKeeps, GuestSilent, StillHeld, SwapTrouble
 from tests.tools.host.swap.fake_monitor import FakeMonitor
+from tests.tools.host.swap.guest_double import GuestDouble
+from tests.tools.servers import TIMEOUT_S, serving
 
 MIB = 1 << 20
 OWNER = owner_of(os.getpid(), "qmp:/q")
@@ -43,6 +47,28 @@ def home(tmp_path: Path) -> Iterator[Home]:
 def grow(home: Home, monitor: FakeMonitor, settings: SwapSettings = SETTINGS) -> Passed:
     """One pass, at once."""
     return grow_if_due(home, Guest("qmp:/q", monitor), settings, Pace(monitor.memory, 0), 0)
+
+
+def pace_of(monitor: FakeMonitor, used_bytes: int) -> Pace:
+    """What is due at once for a guest that has swapped out so much."""
+    return Pace(monitor.memory, 0, need=need_of(SETTINGS, monitor.memory, used_bytes, 200))
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Iterator[tuple[GuestDouble, Inside]]:
+    """A guest with a memreact, and whom the host asks."""
+    double = GuestDouble()
+    with serving(tmp_path / "guest", double):
+        yield double, Inside(UnixAddress(f"{tmp_path}/guest"), TIMEOUT_S)
+
+
+Inner = tuple[GuestDouble, Inside]
+
+
+def grow_with(home: Home, monitor: FakeMonitor, inner: Inner, used_bytes: int = 0) -> Passed:
+    """One pass, at once, over a guest that has a memreact."""
+    guest = Guest("qmp:/q", monitor, inner[1], "unix:/guest")
+    return grow_if_due(home, guest, SETTINGS, pace_of(monitor, used_bytes), 0)
 
 
 def files(home: Home) -> list[str]:
@@ -176,7 +202,7 @@ def test_what_else_lies_in_a_dead_guests_folder_stays_and_is_told(home: Home) ->
 def test_what_is_given_back_is_gone_file_and_folder(home: Home) -> None:
     monitor = FakeMonitor()
     grow(home, monitor)
-    (said,) = give_back(home, Guest("qmp:/q", monitor), [])
+    (said,) = give_back(home, Guest("qmp:/q", monitor), [], swapped_off=True)
     assert said.endswith("is deleted")
     assert monitor.there == []
     assert files(home) == []
@@ -187,7 +213,7 @@ def test_one_of_two_is_given_back(home: Home) -> None:
     grow(home, monitor)
     monitor.memory *= 2
     grow(home, monitor)
-    list(give_back(home, Guest("qmp:/q", monitor), ["swap1"]))
+    list(give_back(home, Guest("qmp:/q", monitor), ["swap1"], swapped_off=True))
     assert [disk.name for disk in monitor.there] == ["swap0"]
     assert files(home) == [FOLDER, f"{FOLDER}/owner", f"{FOLDER}/swap0"]
 
@@ -197,7 +223,7 @@ def test_a_file_whose_disk_the_guest_holds_stays(home: Home) -> None:
     grow(home, monitor)
     monitor.holds = True
     with pytest.raises(StillHeld):
-        list(give_back(home, Guest("qmp:/q", monitor), []))
+        list(give_back(home, Guest("qmp:/q", monitor), [], swapped_off=True))
     assert f"{FOLDER}/swap0" in files(home)
 
 
@@ -213,5 +239,140 @@ def test_a_file_that_lies_elsewhere_is_not_deleted(home: Home, tmp_path: Path) -
     elsewhere.touch()
     monitor = FakeMonitor(there=[Disk("swap0", str(elsewhere), 10 * MIB)])
     assert isinstance(grow(home, monitor).decision, Rest)  # it counts all the same
-    assert "stays" in "".join(give_back(home, Guest("qmp:/q", monitor), []))
+    assert "stays" in "".join(give_back(home, Guest("qmp:/q", monitor), [], swapped_off=True))
     assert elsewhere.exists()
+
+
+# With a memreact in the guest
+
+
+def test_a_disk_is_taken_into_use_and_that_is_told(home: Home, inside: Inner) -> None:
+    monitor = FakeMonitor()
+    passed = grow_with(home, monitor, inside)
+    assert "the guest swaps to swap0 (20 ms)" in passed.said
+    assert inside[0].used == {"memreact-swap0": 0}
+    assert passed.unused == ()
+    assert grow_with(home, monitor, inside).said == ()
+
+
+def test_a_disk_that_is_in_the_guest_but_not_in_use_is_taken_by_the_next_pass(
+    home: Home, inside: Inner
+) -> None:
+    monitor, double = FakeMonitor(), inside[0]
+    double.refuses["AddSwap"] = ("NoSuchDevice", {"wanted": "it", "waited_us": 3})
+    passed = grow_with(home, monitor, inside)
+    assert passed.unused == ("swap0",)
+    assert "swap0 is not in use" in passed.said[-1]
+    double.refuses.clear()
+    assert grow_with(home, monitor, inside).said == ("the guest swaps to swap0 (20 ms)",)
+
+
+def test_what_a_guest_needs_is_given_whatever_its_memory_is(home: Home, inside: Inner) -> None:
+    monitor = FakeMonitor()
+    grow_with(home, monitor, inside)
+    assert isinstance(grow_with(home, monitor, inside, 7 * MIB).decision, Rest)
+    assert grow_with(home, monitor, inside, 9 * MIB).decision == Grow("swap1", 2 * MIB)
+    assert set(inside[0].used) == {"memreact-swap0", "memreact-swap1"}
+
+
+def test_what_is_no_longer_worth_it_is_swapped_off_and_deleted(home: Home, inside: Inner) -> None:
+    monitor = FakeMonitor()
+    for used_bytes in (0, 9 * MIB):
+        grow_with(home, monitor, inside, used_bytes)
+    passed = grow_with(home, monitor, inside, 4 * MIB)
+    assert passed.decision == Shrink(("swap1",))
+    assert set(inside[0].used) == {"memreact-swap0"}
+    assert files(home) == [FOLDER, f"{FOLDER}/owner", f"{FOLDER}/swap0"]
+
+
+@pytest.mark.parametrize(
+    ("error", "figures"),
+    [
+        (
+            "NotEnoughMemory",
+            {"path": "/dev/vdc", "used_bytes": 9, "available_bytes": 8, "kept_bytes": 7},
+        ),
+        (
+            "SwapoffEnded",
+            {
+                "path": "/dev/vdc",
+                "because": "pressure",
+                "back_bytes": 1,
+                "used_bytes": 8,
+                "took_us": 2,
+            },
+        ),
+    ],
+)
+def test_what_a_guest_has_no_memory_for_stays_and_is_asked_for_later(
+    home: Home, inside: Inner, error: str, figures: dict[str, object]
+) -> None:
+    monitor = FakeMonitor()
+    monitor.memory *= 2
+    grow_with(home, monitor, inside)
+    monitor.memory //= 2
+    grow_with(home, monitor, inside)
+    monitor.there.append(Disk("swap1", f"{home.path}/{FOLDER}/swap1", 10 * MIB, "02/00"))
+    Path(home.path, FOLDER, "swap1").touch()
+    inside[0].used["memreact-swap1"] = 9
+    inside[0].refuses["RemoveSwap"] = (error, figures)
+    passed = grow_with(home, monitor, inside)
+    assert isinstance(passed.trouble, GuestKeeps)
+    assert passed.pace.due_us == 180_000_000
+    assert passed.pace.failures == 0
+    assert f"{FOLDER}/swap1" in files(home)
+    assert [disk.name for disk in monitor.there] == ["swap0", "swap1"]
+
+
+def test_nothing_is_taken_away_before_the_guest_has_said_that_it_is_swapped_off(
+    home: Home, inside: Inner
+) -> None:
+    monitor, double = FakeMonitor(), inside[0]
+    grow_with(home, monitor, inside)
+    there: list[int] = []
+    double.when_asked = lambda method, _: there.append(len(monitor.there) * (method[0] == "R"))
+    guest = Guest("qmp:/q", monitor, inside[1])
+    assert "deleted" in "".join(give_back(home, guest, []))
+    assert there == [1]
+    assert (double.used, monitor.there, files(home)) == ({}, [], [])
+
+
+def test_a_guest_that_keeps_a_disk_keeps_its_file(home: Home, inside: Inner) -> None:
+    monitor = FakeMonitor()
+    grow_with(home, monitor, inside)
+    figures = {"path": "/dev/vdb", "used_bytes": 9, "available_bytes": 8, "kept_bytes": 7}
+    inside[0].refuses["RemoveSwap"] = ("NotEnoughMemory", figures)
+    with pytest.raises(GuestKeeps):
+        list(give_back(home, Guest("qmp:/q", monitor, inside[1]), []))
+    assert len(monitor.there) == 1
+    assert f"{FOLDER}/swap0" in files(home)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_without_a_memreact_that_answers_nothing_is_taken_away(
+    home: Home, tmp_path: Path, *, known: bool
+) -> None:
+    monitor = FakeMonitor()
+    grow(home, monitor)
+    inside = Inside(UnixAddress(f"{tmp_path}/nobody"), TIMEOUT_S) if known else None
+    with pytest.raises(GuestSilent, match="--swapped-off"):
+        list(give_back(home, Guest("qmp:/q", monitor, inside), []))
+    assert len(monitor.there) == 1
+
+
+def test_where_a_guests_memreact_is_asked_is_kept_beside_its_files(
+    home: Home, inside: Inner
+) -> None:
+    grow_with(home, FakeMonitor(), inside)
+    assert home.guest_of(OWNER) == "unix:/guest"
+    assert home.guest_of(msgspec.structs.replace(OWNER, pid=1)) == ""
+
+
+def test_a_tool_that_is_killed_between_swapoff_and_unplug_leaves_what_a_removal_ends(
+    home: Home, inside: Inner
+) -> None:
+    monitor, double = FakeMonitor(), inside[0]
+    grow_with(home, monitor, inside)
+    double.used.clear()
+    list(give_back(home, Guest("qmp:/q", monitor, inside[1]), []))
+    assert (monitor.there, files(home)) == ([], [])

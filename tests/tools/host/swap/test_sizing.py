@@ -10,6 +10,7 @@ from memreact_tools.host.swap.sizing import (
     GRAIN_BYTES,
     Decision,
     Grow,
+    Need,
     Pace,
     Rest,
     Room,
@@ -18,8 +19,10 @@ from memreact_tools.host.swap.sizing import (
     SwapSettings,
     Wait,
     decide,
+    need_of,
     next_name,
     pace_after_failure,
+    pace_after_refusal,
     pace_at,
     target_bytes,
 )
@@ -135,3 +138,75 @@ def test_what_is_decided_leads_to_the_target_and_then_to_rest(
             files = [file for file in files if file.name not in names]
     assert isinstance(later(memory, *files), Rest)
     assert sum(file.size_bytes for file in files) >= target_bytes(SETTINGS, memory)
+
+
+# What lies in swap
+
+
+def needs(memory: int, used: int, most: int = 200) -> Need:
+    return need_of(SETTINGS, memory, used, most)
+
+
+def due(memory: int, used: int, *files: SwapFile) -> Decision:
+    """What is decided of a guest that has swapped out so much for long."""
+    return decide(SETTINGS, Pace(memory, 0, need=needs(memory, used)), files, 0)
+
+
+@pytest.mark.parametrize(
+    ("used", "need"),
+    [
+        (0, Need(0, 0)),
+        (1, Need(512 * MIB, 512 * MIB)),
+        (1536 * MIB, Need(2 * GIB, 3 * GIB)),
+        (1537 * MIB, Need(2560 * MIB, 3584 * MIB)),
+        (1 << 50, Need(4 * GIB, 4 * GIB)),
+    ],
+)
+def test_a_need_leaves_a_quarter_free_and_goes_in_steps_to_the_most(used: int, need: Need) -> None:
+    assert needs(2 * GIB, used) == need
+
+
+def test_swap_that_fills_up_grows_and_what_is_half_empty_again_goes() -> None:
+    assert isinstance(due(2 * GIB, 1536 * MIB, SWAP0), Rest)
+    more = due(2 * GIB, 1537 * MIB, SWAP0)
+    assert more == Grow("swap1", 512 * MIB)
+    swap1 = SwapFile(*more)
+    assert isinstance(due(2 * GIB, 1025 * MIB, SWAP0, swap1), Rest)
+    assert due(2 * GIB, 1024 * MIB, SWAP0, swap1) == Shrink(("swap1",))
+
+
+def test_no_need_makes_it_less_than_memory_is_worth() -> None:
+    assert later(2 * GIB) == due(2 * GIB, 0) == due(2 * GIB, GIB) == Grow("swap0", 2 * GIB)
+
+
+def test_a_guest_that_is_to_have_none_needs_none() -> None:
+    none = replace(SETTINGS, guest_swap_size_percent=0)
+    assert need_of(none, 2 * GIB, GIB, 200) == Need()
+
+
+def test_a_need_has_to_hold_for_the_threshold_too() -> None:
+    pace = pace_at(None, SETTINGS, 2 * GIB, 0)
+    again = pace_at(pace, SETTINGS, 2 * GIB, 50 * S, needs(2 * GIB, 2 * GIB))
+    assert again.due_us == 110 * S
+    assert pace_at(again, SETTINGS, 2 * GIB, 100 * S, again.need) == again
+
+
+def test_a_guest_that_gives_nothing_back_is_asked_again_and_again() -> None:
+    pace = pace_at(None, SETTINGS, 2 * GIB, 0)
+    for _ in range(9):
+        pace = pace_after_refusal(pace, SETTINGS, 0)
+        assert pace.due_us == 180 * S
+
+
+@given(
+    st.integers(0, 1 << 46), st.integers(0, 1 << 46), st.integers(0, 1 << 46), st.integers(0, 400)
+)
+def test_what_is_given_for_a_need_is_never_taken_back_at_once(
+    memory: int, used: int, has: int, most: int
+) -> None:
+    pace = Pace(memory, 0, need=need_of(SETTINGS, memory, used, most))
+    assert pace.need.grow_bytes <= pace.need.keep_bytes
+    files = [SwapFile("swap0", has - has % GRAIN_BYTES)] if has >= GRAIN_BYTES else []
+    more = decide(SETTINGS, pace, files, 0)
+    if isinstance(more, Grow):
+        assert isinstance(decide(SETTINGS, pace, [*files, SwapFile(*more)], 0), Rest)

@@ -121,10 +121,14 @@ class Folder:
         """Write whose it is, at one moment."""
         self.remove(_OWNER_NEW)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with open(os.open(_OWNER_NEW, flags, 0o600, dir_fd=self.fd), "wb") as file:
-            file.write(msgspec.json.encode(owner))
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(os.open(_OWNER_NEW, flags, 0o600, dir_fd=self.fd), "wb") as file:
+                file.write(msgspec.json.encode(owner))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            self.remove(_OWNER_NEW)
+            raise
         os.rename(_OWNER_NEW, _OWNER, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
 
@@ -172,6 +176,15 @@ class Home:
         finally:
             os.close(fd)
 
+    def guest_of(self, owner: Owner) -> str:
+        """Return where a guest's memreact was said to be; empty where it was not."""
+        for name in self.names():
+            with self.folder(name) as folder:
+                there = folder.owner()
+            if there and owner_key(there) == owner_key(owner):
+                return there.guest
+        return ""
+
     def name_for(self, owner: Owner, called: str) -> str:
         """Return the name of a guest's folder: the one that it has, or one that is free.
 
@@ -182,18 +195,29 @@ class Home:
         for name in self.names():
             with self.folder(name) as folder:
                 there = folder.owner()
-            if there and (there.boot, there.pid, there.started) == owner_key(owner):
+            if there and owner_key(there) == owner_key(owner):
                 return name
         fit = _NOT_IN_NAMES.sub("-", called).strip("-")[:_NAME_MAX] or "guest"
         return f"{fit}.{owner.pid}"
 
     def make_folder(self, name: str, owner: Owner) -> None:
-        """Make a guest's folder, if there is none, and write whose it is."""
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o711, dir_fd=self.fd)
-        with self.folder(name) as folder:
-            os.fchmod(folder.fd, 0o711)
-            folder.write_owner(owner)
+        """Make a guest's folder, if there is none, and write whose it is.
+
+        A folder that says so already stays as it is: a file system that is full is no reason not to
+        take away what fills it.
+
+        Raises:
+            NoRoom: The file system is full.
+        """
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o711, dir_fd=self.fd)
+            with self.folder(name) as folder:
+                os.fchmod(folder.fd, 0o711)
+                if folder.owner() != owner:
+                    folder.write_owner(owner)
+        except OSError as error:
+            raise _refused(f"{self.path}/{name}", error) from error
 
     def remove_folder(self, name: str) -> bool:
         """Delete a guest's files and folder; False where something else lies in it, which stays."""

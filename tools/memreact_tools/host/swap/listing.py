@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 import msgspec
 
+from memreact_schemas.swap import SwapArea
 from memreact_tools.host.swap.files import Folder, Home
-from memreact_tools.host.swap.monitor import Disk, Monitor
+from memreact_tools.host.swap.monitor import MARK, Disk, Monitor
 from memreact_tools.host.swap.owner import Owner, lives
 from memreact_tools.host.swap.trouble import SwapTrouble
 
 __all__ = ["Row", "as_text", "rows"]
 
-Open = Callable[[str], AbstractContextManager[Monitor]]
-
 _MIB_SHIFT = 20
-_HEAD = ("GUEST", "FILE", "MIB", "TAKES", "PCI", "STATE")
+_HEAD = ("GUEST", "FILE", "MIB", "TAKES", "USED", "PCI", "STATE")
+
+
+class Look(Protocol):
+    """How guests are asked."""
+
+    def monitor(self, owner: Owner) -> AbstractContextManager[Monitor]:
+        """Open a guest's monitor; SwapTrouble where that does not answer."""
+
+    def areas(self, owner: Owner) -> Mapping[str, SwapArea] | None:
+        """Return what the guest swaps to, by the name of the file; None where nobody says."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -31,6 +41,7 @@ class Row(msgspec.Struct, frozen=True):
         pci_path: Where the guest finds it, as Kata's agent is told; empty where it is not known.
         state: For people.
         serial: By which the guest knows the disk.
+        used_bytes: What the guest has swapped out to it; None where nobody in it says.
     """
 
     guest: str
@@ -40,42 +51,57 @@ class Row(msgspec.Struct, frozen=True):
     pci_path: str
     state: str
     serial: str
+    used_bytes: int | None = None
 
 
-def rows(home: Home, open_monitor: Open) -> list[Row]:
+def rows(home: Home, look: Look) -> list[Row]:
     """Look at every file, and ask every guest that lives."""
     found = []
     for name in home.names():
         with home.folder(name) as folder:
-            found += _rows_of(folder, open_monitor)
+            found += _rows_of(folder, look)
     return found
 
 
-def _rows_of(folder: Folder, open_monitor: Open) -> list[Row]:
+def _rows_of(folder: Folder, look: Look) -> list[Row]:
     owner = folder.owner()
-    disks, state = _ask(owner, open_monitor)
+    disks, state = _ask(owner, look)
+    areas = look.areas(owner) if owner and disks else None
     made = []
     for file in folder.files():
         disk = disks.get(file.name)
-        said = state or (
-            "not a disk: the next add or remove deletes it" if disk is None else "disk"
+        area = None if areas is None else areas.get(file.name)
+        made.append(
+            Row(
+                guest=owner.monitor if owner else "",
+                path=f"{folder.path}/{file.name}",
+                size_bytes=file.size_bytes,
+                allocated_bytes=file.allocated_bytes,
+                pci_path=disk.pci_path if disk else "",
+                state=state or _state(disk, area, known=areas is not None),
+                serial=MARK + file.name,
+                used_bytes=None if area is None else area.used_bytes,
+            )
         )
-        where = owner.monitor if owner else ""
-        pci = disk.pci_path if disk else ""
-        path = f"{folder.path}/{file.name}"
-        serial = f"memreact-{file.name}"
-        made.append(Row(where, path, file.size_bytes, file.allocated_bytes, pci, said, serial))
     return made
 
 
-def _ask(owner: Owner | None, open_monitor: Open) -> tuple[dict[str, Disk], str]:
+def _state(disk: Disk | None, area: SwapArea | None, *, known: bool) -> str:
+    if disk is None:
+        return "not a disk: the next add or remove deletes it"
+    if not known:
+        return "disk"
+    return "in use" if area else "disk, not in use: the next add takes it into use"
+
+
+def _ask(owner: Owner | None, look: Look) -> tuple[dict[str, Disk], str]:
     """Return the guest's disks by name, or why they are not known."""
     if owner is None:
         return {}, "nobody's: it is not written whose"
     if not lives(owner):
         return {}, "its guest is gone: the next add or remove deletes it"
     try:
-        with open_monitor(owner.monitor) as monitor:
+        with look.monitor(owner) as monitor:
             return {disk.name: disk for disk in monitor.disks() if disk.plugged}, ""
     except SwapTrouble as trouble:
         return {}, f"not known: {trouble}"
@@ -95,4 +121,6 @@ def as_text(found: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     size, takes = row.size_bytes >> _MIB_SHIFT, row.allocated_bytes >> _MIB_SHIFT
-    return row.guest or "-", row.path, str(size), str(takes), row.pci_path or "-", row.state
+    used = "-" if row.used_bytes is None else str(row.used_bytes >> _MIB_SHIFT)
+    pci = row.pci_path or "-"
+    return row.guest or "-", row.path, str(size), str(takes), used, pci, row.state

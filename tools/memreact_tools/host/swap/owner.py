@@ -24,15 +24,17 @@ class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pid: Of the process.
         started: Clock ticks from the boot until it started.
         monitor: Where its monitor is asked, as it was given.
+        guest: Where its memreact is, as it was given; empty where it was not.
     """
 
     boot: str
     pid: int
     started: int
     monitor: str
+    guest: str = ""
 
 
-def owner_of(pid: int, monitor: str, *, proc: str = "/proc") -> Owner:
+def owner_of(pid: int, monitor: str, guest: str = "", *, proc: str = "/proc") -> Owner:
     """Describe a process that lives.
 
     Raises:
@@ -41,7 +43,7 @@ def owner_of(pid: int, monitor: str, *, proc: str = "/proc") -> Owner:
     started = _started(pid, proc)
     if started is None:
         raise SwapTrouble(f"{monitor}: its process {pid} is not to be seen from here")
-    return Owner(_boot(), pid, started, monitor)
+    return Owner(_boot(), pid, started, monitor, guest)
 
 
 def lives(owner: Owner, *, proc: str = "/proc") -> bool:

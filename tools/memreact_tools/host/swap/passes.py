@@ -10,22 +10,32 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from memreact_schemas.swap import SwapArea
 from memreact_tools.host.swap.files import Folder, Home
 from memreact_tools.host.swap.filesystem import takes_direct_io
-from memreact_tools.host.swap.monitor import Disk, Monitor
+from memreact_tools.host.swap.inside import Inside
+from memreact_tools.host.swap.monitor import MARK, Disk, Monitor
 from memreact_tools.host.swap.owner import identity, lives, owner_of
 from memreact_tools.host.swap.sizing import (
     Decision,
     Grow,
     Pace,
+    Shrink,
     SwapFile,
     SwapSettings,
     decide,
     pace_after_failure,
+    pace_after_refusal,
 )
-from memreact_tools.host.swap.trouble import NoRoom, SwapTrouble
+from memreact_tools.host.swap.trouble import GuestSilent, NoRoom, SwapTrouble
 
-__all__ = ["Guest", "Passed", "clear_the_dead", "give_back", "grow_if_due"]
+__all__ = ["Guest", "Passed", "areas_of_ours", "clear_the_dead", "give_back", "grow_if_due"]
+
+
+_BY_HAND = (
+    "a guest loses what it swapped to a disk that is taken away: without memreact, swapoff there, "
+    "then say --swapped-off"
+)
 
 
 class Guest(NamedTuple):
@@ -34,10 +44,15 @@ class Guest(NamedTuple):
     Args:
         where: Its monitor, as it is named: qmp:/PATH or ch:/PATH.
         monitor: The same, open.
+        inside: Its memreact, which takes disks into use and gives them back; None where nobody
+            knows of one, and people do that.
+        said: Where that is, as somebody said; empty where it was found.
     """
 
     where: str
     monitor: Monitor
+    inside: Inside | None = None
+    said: str = ""
 
 
 class Passed(NamedTuple):
@@ -47,13 +62,27 @@ class Passed(NamedTuple):
         decision: What was to be done.
         pace: With which the next pass goes on.
         said: What was done, for people, a line each.
-        trouble: Why growing failed, if it did.
+        trouble: Why growing or shrinking failed, if it did.
+        unused: Disks that the guest has, but does not swap to.
     """
 
     decision: Decision
     pace: Pace
     said: tuple[str, ...] = ()
     trouble: SwapTrouble | None = None
+    unused: tuple[str, ...] = ()
+
+
+def areas_of_ours(inside: Inside | None) -> dict[str, SwapArea] | None:
+    """Return what the guest swaps to of ours, by the name of the file; None where nobody says."""
+    if inside is None:
+        return None
+    try:
+        areas = inside.areas().areas
+    except GuestSilent:
+        return None
+    serials = [(area.serial or "", area) for area in areas if not area.lost]
+    return {serial.removeprefix(MARK): area for serial, area in serials if serial.startswith(MARK)}
 
 
 def clear_the_dead(home: Home, *, proc: str = "/proc") -> Iterator[str]:
@@ -74,42 +103,100 @@ def clear_the_dead(home: Home, *, proc: str = "/proc") -> Iterator[str]:
 def grow_if_due(
     home: Home, guest: Guest, settings: SwapSettings, pace: Pace, now_us: int
 ) -> Passed:
-    """End what was begun for a guest, decide what it is worth now, and give it that.
+    """End what was begun for a guest, decide what it is worth now, and give or take that.
+
+    What the guest swaps to is taken only once its memreact has said that it does not any more.
 
     Raises:
         SwapTrouble: The monitor does not answer as it should.
         OSError: The folder cannot be read or written.
     """
-    owner = owner_of(guest.monitor.pid, guest.where)
+    owner = owner_of(guest.monitor.pid, guest.where, guest.said)
     name = home.name_for(owner, guest.monitor.called)
     home.make_folder(name, owner)
     with home.folder(name) as folder:
-        passed = _pass(home, folder, guest.monitor, settings, pace, now_us)
+        passed = _pass(home, folder, guest, settings, pace, now_us)
+        said, unused = _take_into_use(guest)
         nothing = not folder.files()
     if nothing:
         home.remove_folder(name)
-    return passed
+    return passed._replace(said=(*passed.said, *said), unused=unused)
 
 
 def _pass(  # noqa: PLR0913, PLR0917  # where, whose, by what, since when, and the moment
     home: Home,
     folder: Folder,
-    monitor: Monitor,
+    guest: Guest,
     settings: SwapSettings,
     pace: Pace,
     now_us: int,
 ) -> Passed:
-    said = list(_end_what_was_begun(folder, monitor))
-    files = _as_the_guest_has_them(folder, monitor.disks())
+    said = list(_end_what_was_begun(folder, guest.monitor))
+    files = _as_the_guest_has_them(folder, guest.monitor.disks())
     decision = decide(settings, pace, files, now_us)
-    if not isinstance(decision, Grow):
-        return Passed(decision, pace, tuple(said))
+    trouble: SwapTrouble | None = None
     try:
-        said.append(_grow(home, folder, monitor, decision))
-    except SwapTrouble as trouble:
-        after = pace_after_failure(pace, settings, now_us)
-        return Passed(decision, after, tuple(said), trouble)
-    return Passed(decision, pace, tuple(said))
+        match decision:
+            case Grow():
+                said.append(_grow(home, folder, guest.monitor, decision))
+            case Shrink(names) if guest.inside is not None:
+                said += _shrink(folder, guest, names)
+    except SwapTrouble as error:
+        trouble = error
+        after = pace_after_failure if isinstance(decision, Grow) else pace_after_refusal
+        pace = after(pace, settings, now_us)
+    return Passed(decision, pace, tuple(said), trouble)
+
+
+def _take_into_use(guest: Guest) -> tuple[list[str], tuple[str, ...]]:
+    """Have the guest swap to every disk that it has; what was done, and the disks that it does not.
+
+    Whoever was killed between the disk and its use is made up for here.
+    """
+    try:
+        plugged = [disk.name for disk in guest.monitor.disks() if disk.plugged]
+    except SwapTrouble:  # the pass has told already what went wrong there
+        return [], ()
+    in_use = areas_of_ours(guest.inside) if plugged else {}
+    if guest.inside is None or in_use is None:
+        return [], tuple(plugged)
+    said, unused = [], []
+    for name in (name for name in plugged if name not in in_use):
+        try:
+            added = guest.inside.take(MARK + name)
+        except SwapTrouble as trouble:
+            said.append(f"{name} is not in use: {trouble}")
+            unused.append(name)
+        else:
+            took = "" if added is None else f" ({added.took_us / 1000:.0f} ms)"
+            said.append(f"the guest swaps to {name}{took}")
+    return said, tuple(unused)
+
+
+def _shrink(folder: Folder, guest: Guest, names: Sequence[str]) -> list[str]:
+    disks = {disk.name: disk for disk in guest.monitor.disks()}
+    said = []
+    for name in names:
+        _swap_off(guest, name)
+        guest.monitor.remove(name)
+        said.append(_delete(folder, disks[name]))
+    return said
+
+
+def _swap_off(guest: Guest, name: str) -> None:
+    """Have the guest take back what lies on a disk; only then may it go.
+
+    Raises:
+        SwapTrouble: It does not, or nobody there says so.
+    """
+    if guest.inside is None:
+        raise GuestSilent(
+            f"{guest.where}: where its memreact is asked is not known (GUEST=ADDRESS); {_BY_HAND}"
+        )
+    try:
+        guest.inside.give_back(MARK + name)
+    except GuestSilent as silent:
+        raise GuestSilent(f"{silent}; {_BY_HAND}") from silent
 
 
 def _end_what_was_begun(folder: Folder, monitor: Monitor) -> Iterator[str]:
@@ -151,18 +238,22 @@ def _grow(home: Home, folder: Folder, monitor: Monitor, wanted: Grow) -> str:
     return f"{path}, {size_bytes >> 20} MiB, is a disk of the guest's ({how})"
 
 
-def give_back(home: Home, guest: Guest, names: Sequence[str]) -> Iterator[str]:
-    """Take disks away from a guest that does not swap to them any more, and delete their files.
+def give_back(
+    home: Home, guest: Guest, names: Sequence[str], *, swapped_off: bool = False
+) -> Iterator[str]:
+    """Have a guest swap off disks, take them away from it, and delete their files.
 
     Args:
         home: Where the files are.
         guest: Whose.
         names: Of the files; all if none is named.
+        swapped_off: Somebody says that the guest does not swap to them: it is not asked.
 
     Raises:
-        SwapTrouble: One of the names is none, or the guest does not let a disk go.
+        SwapTrouble: One of the names is none, the guest has no memory for what lies there, or it
+            does not let a disk go.
     """
-    owner = owner_of(guest.monitor.pid, guest.where)
+    owner = owner_of(guest.monitor.pid, guest.where, guest.said)
     folder_name = home.name_for(owner, guest.monitor.called)
     disks = {disk.name: disk for disk in guest.monitor.disks()}
     for name in names:
@@ -171,8 +262,11 @@ def give_back(home: Home, guest: Guest, names: Sequence[str]) -> Iterator[str]:
     home.make_folder(folder_name, owner)
     with home.folder(folder_name) as folder:
         for name in names or sorted(disks):
+            if disks[name].plugged and not swapped_off:
+                _swap_off(guest, name)
             guest.monitor.remove(name)
             yield _delete(folder, disks[name])
+        yield from _end_what_was_begun(folder, guest.monitor)
         left = folder.files()
     if not left:
         home.remove_folder(folder_name)

@@ -13,6 +13,7 @@ __all__ = [
     "RESERVE_BYTES",
     "Decision",
     "Grow",
+    "Need",
     "Pace",
     "Rest",
     "Room",
@@ -21,8 +22,10 @@ __all__ = [
     "SwapSettings",
     "Wait",
     "decide",
+    "need_of",
     "next_name",
     "pace_after_failure",
+    "pace_after_refusal",
     "pace_at",
     "target_bytes",
 ]
@@ -36,6 +39,8 @@ PREFIX = "swap"
 _SECOND_US = 1_000_000
 _RETRY_US = 120 * _SECOND_US
 _RETRIES_MAX = 2
+# What memory alone is worth is this many steps: a need that grows by less changes nothing.
+_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +100,37 @@ class Rest(NamedTuple):
 Decision: TypeAlias = Grow | Shrink | Wait | Rest
 
 
+class Need(NamedTuple):
+    """What swap has to be for what the guest has swapped out, whatever its memory is.
+
+    Args:
+        grow_bytes: With less it is given more: a quarter of it is to be free.
+        keep_bytes: Only what is more than this is taken back: half of it is to be free then.
+    """
+
+    grow_bytes: int = 0
+    keep_bytes: int = 0
+
+
+NO_NEED = Need()
+"""Nothing is swapped out, or nobody says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Since when the guest has the memory that it has, and how often growing failed since.
+    """Since when the guest has and needs what it does, and how often growing failed since.
 
     Args:
         memory_bytes: What the guest has.
-        due_us: Not before then is anything done; None is not before the memory changes.
+        due_us: Not before then is anything done; None is not before one of both changes.
         failures: How often growing failed with this much memory.
+        need: What it needs for what it has swapped out.
     """
 
     memory_bytes: int
     due_us: int | None
     failures: int = 0
+    need: Need = NO_NEED
 
 
 class Room(NamedTuple):
@@ -133,11 +156,35 @@ def target_bytes(settings: SwapSettings, memory_bytes: int) -> int:
     return exact - exact % GRAIN_BYTES
 
 
-def pace_at(pace: Pace | None, settings: SwapSettings, memory_bytes: int, now_us: int) -> Pace:
-    """Return the pace, begun anew where the guest's memory is not what it was."""
-    if pace is not None and pace.memory_bytes == memory_bytes:
+def need_of(settings: SwapSettings, memory_bytes: int, used_bytes: int, most_percent: int) -> Need:
+    """Return what swap has to be for what lies in it.
+
+    Args:
+        settings: What was set.
+        memory_bytes: What the guest has.
+        used_bytes: What it has swapped out.
+        most_percent: Of its memory: for its need alone no guest is given more.
+    """
+    worth = target_bytes(settings, memory_bytes)
+    if not worth:
+        return NO_NEED
+    step = max(GRAIN_BYTES, _whole(worth // _STEPS))
+    most = max(worth, _whole(memory_bytes * most_percent // 100))
+    wanted = (used_bytes * 4 // 3, used_bytes * 2)
+    return Need(*(min(most, -(-size // step) * step) for size in wanted))
+
+
+def pace_at(
+    pace: Pace | None,
+    settings: SwapSettings,
+    memory_bytes: int,
+    now_us: int,
+    need: Need = NO_NEED,
+) -> Pace:
+    """Return the pace, begun anew where the guest's memory or its need is not what it was."""
+    if pace is not None and (pace.memory_bytes, pace.need) == (memory_bytes, need):
         return pace
-    return Pace(memory_bytes, now_us + settings.threshold_us)
+    return Pace(memory_bytes, now_us + settings.threshold_us, need=need)
 
 
 def pace_after_failure(pace: Pace, settings: SwapSettings, now_us: int) -> Pace:
@@ -145,6 +192,11 @@ def pace_after_failure(pace: Pace, settings: SwapSettings, now_us: int) -> Pace:
     failures = pace.failures + 1
     again_us = now_us + _RETRY_US + settings.threshold_us
     return replace(pace, failures=failures, due_us=again_us if failures <= _RETRIES_MAX else None)
+
+
+def pace_after_refusal(pace: Pace, settings: SwapSettings, now_us: int) -> Pace:
+    """Return when a guest is asked again for what it would not give back: again and again."""
+    return replace(pace, due_us=now_us + _RETRY_US + settings.threshold_us)
 
 
 def decide(settings: SwapSettings, pace: Pace, files: Sequence[SwapFile], now_us: int) -> Decision:
@@ -158,9 +210,9 @@ def decide(settings: SwapSettings, pace: Pace, files: Sequence[SwapFile], now_us
     """
     if not settings.enable_guest_swap:
         return Rest("enable_guest_swap is false")
-    target = target_bytes(settings, pace.memory_bytes)
-    missing = target - sum(file.size_bytes for file in files)
-    spare = tuple(_spare(files, -missing))
+    worth, has = target_bytes(settings, pace.memory_bytes), sum(file.size_bytes for file in files)
+    missing = max(worth, pace.need.grow_bytes) - has
+    spare = tuple(_spare(files, has - max(worth, pace.need.keep_bytes)))
     if missing < GRAIN_BYTES and not spare:
         return Rest("the guest has the swap that it is worth")
     if pace.due_us is None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NoRoom", "StillHeld", "SwapTrouble"]
+__all__ = ["GuestKeeps", "GuestSilent", "NoRoom", "StillHeld", "SwapTrouble"]
 
 
 class SwapTrouble(Exception):
@@ -13,6 +13,14 @@ class SwapTrouble(Exception):
 
 class NoRoom(SwapTrouble):
     """The file system has too little room for one more file."""
+
+
+class GuestSilent(SwapTrouble):
+    """Nobody in the guest answers who could take a disk into use or give it back."""
+
+
+class GuestKeeps(SwapTrouble):
+    """The guest goes on swapping to a disk: it has no memory for it, or would be hurt."""
 
 
 class StillHeld(SwapTrouble):

@@ -1,0 +1,69 @@
+"""What the kernel says now, of a guest made of files."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernelio.errors import KernelioError
+from memreact.sources.reading import read_guest, read_use
+from memreact_schemas.status import CgroupUse, SwapAreaReading
+from tests.fake_guest import FakeGuest
+from tests.goldens import golden_text
+from tests.memreact.kernel_files import pressure, shows_memcg, shows_stall
+
+_ROLLUP = "Rss: 100 kB\nAnonymous: 60 kB\nPrivate_Clean: 1 kB\nPrivate_Dirty: 2 kB\nLocked: 3 kB\n"
+_SWAPS = (
+    "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+    "/dev/zram0                              partition\t1024\t\t512\t\t100\n"
+    "/swap\\040file                            file\t\t2048\t\t0\t\t-2\n"
+)
+
+
+@pytest.fixture
+def shown(guest: FakeGuest) -> FakeGuest:
+    """A guest with memory, stalls, two places to swap to, and us."""
+    guest.shows("/proc/meminfo", golden_text("6.12/proc/meminfo"))
+    guest.shows("/proc/swaps", _SWAPS)
+    guest.shows("/sys/block/zram0/mm_stat", "500 200 300 0 0 0 0 0\n")
+    guest.shows("/proc/self/smaps_rollup", _ROLLUP)
+    shows_stall(guest, "", 1_500, 700)
+    return guest
+
+
+def test_reads_stalls_swap_and_what_we_cost(shown: FakeGuest) -> None:
+    said = read_guest(shown.layout)
+    assert (said.memory_stall_us, said.io_stall_us) == (1_500, 700)
+    assert said.total_bytes > said.available_bytes > 0
+    assert said.own is not None
+    assert (said.own.rss_bytes, said.own.anon_bytes) == (100 << 10, 60 << 10)
+    assert said.own.cpu_us > 0
+    assert said.own.wake_ups > 0
+    assert said.swap == (
+        SwapAreaReading(
+            path="/dev/zram0",
+            size_bytes=1 << 20,
+            used_bytes=512 << 10,
+            priority=100,
+            zram_taken_bytes=300,
+        ),
+        SwapAreaReading(path="/swap file", size_bytes=2 << 20, used_bytes=0, priority=-2),
+    )
+
+
+def test_what_this_guest_does_not_show_is_left_open(guest: FakeGuest) -> None:
+    guest.shows("/proc/meminfo", golden_text("6.12/proc/meminfo"))
+    said = read_guest(guest.layout)
+    assert (said.memory_stall_us, said.own, said.swap) == (None, None, ())
+
+
+def test_without_meminfo_nothing_is_told(guest: FakeGuest) -> None:
+    with pytest.raises(KernelioError):
+        read_guest(guest.layout)
+
+
+def test_a_cgroup_tells_its_use_and_its_stall(guest: FakeGuest) -> None:
+    shows_memcg(guest, "/a", memory_pressure=pressure(5), io_pressure=pressure(6))
+    said = read_use(guest.layout, "/a")
+    assert isinstance(said, CgroupUse)
+    assert (said.path, said.stall_us, said.limits.current_bytes) == ("/a", 11, 100 << 20)
+    assert read_use(guest.layout, "/gone") is None

@@ -1,0 +1,1 @@
+"""The metrics of many guests, as one."""

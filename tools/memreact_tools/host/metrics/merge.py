@@ -1,0 +1,146 @@
+"""Metrics of several guests as one text: each sample says whose it is.
+
+A guest is not trusted: what it says is taken apart line by line, and written again only if it is
+metrics of memreact that do not speak of another guest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from memreact_schemas.openmetrics import END, escaped
+
+__all__ = ["GUEST", "Malformed", "Metrics", "merged", "parse_metrics"]
+
+GUEST = "guest"
+"""The label that says whose a sample is."""
+
+_SUFFIXES = {
+    "counter": ("_total",),
+    "gauge": ("",),
+    "stateset": ("",),
+    "info": ("_info",),
+    "histogram": ("_bucket", "_count", "_sum"),
+    "gaugehistogram": ("_bucket", "_gcount", "_gsum"),
+}
+_LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\"n])*"'
+_SAMPLE = re.compile(
+    rf"(?P<name>memreact_[a-z0-9_]{{1,200}})(?:\{{(?P<labels>{_LABEL}(?:,{_LABEL})*)?\}})?"
+    r" (?P<value>-?\d{1,30}(?:\.\d{1,30})?(?:e[+-]?\d{1,3})?)",
+    re.ASCII,
+)
+_LABEL_NAME = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="(?:[^"\\\n]|\\[\\"n])*"(?:,|\Z)', re.ASCII)
+_ABOUT = re.compile(
+    r"# (TYPE|UNIT|HELP) (memreact_[a-z0-9_]{1,200})(?: ([^\n]{0,1000}))?", re.ASCII
+)
+_SHOWN = 80
+
+
+class Malformed(ValueError):  # noqa: N818  # reads as what it is
+    """A guest's text is not what memreact writes."""
+
+
+class _Line(NamedTuple):
+    """One sample, in the words of the guest."""
+
+    name: str
+    labels: str
+    value: str
+
+
+@dataclass(slots=True)
+class _Family:
+    """The lines of one name."""
+
+    about: dict[str, str] = field(default_factory=dict)
+    lines: list[_Line] = field(default_factory=list)
+
+
+Metrics = Mapping[str, _Family]
+"""What one guest says, by family."""
+
+
+def parse_metrics(text: str) -> Metrics:
+    """Take a guest's text apart.
+
+    Raises:
+        Malformed: It is cut off, or a line is none that memreact writes.
+    """
+    if not f"\n{text}".endswith(f"\n{END}"):
+        raise Malformed("it is cut off")
+    families: dict[str, _Family] = {}
+    seen: set[tuple[str, str]] = set()
+    name = ""
+    for line in text[: -len(END)].split("\n")[:-1]:  # other ends of lines are within names
+        if about := _ABOUT.fullmatch(line):
+            if about[2] != name and about[2] in families:
+                raise _bad(line)
+            name = about[2]
+            families.setdefault(name, _Family()).about[about[1]] = about[3] or ""
+            continue
+        sample = _parse_sample(line, name, families)
+        if (sample.name, sample.labels) in seen:
+            raise _bad(line)
+        seen.add((sample.name, sample.labels))
+        families[name].lines.append(sample)
+    return families
+
+
+def _parse_sample(line: str, family: str, families: Mapping[str, _Family]) -> _Line:
+    found = _SAMPLE.fullmatch(line)
+    if found is None or family not in families:
+        raise _bad(line)
+    kind = families[family].about.get("TYPE", "")
+    if found["name"] not in {family + suffix for suffix in _SUFFIXES.get(kind, ())}:
+        raise _bad(line)
+    labels = found["labels"] or ""
+    names = _LABEL_NAME.findall(labels)
+    if GUEST in names or len(set(names)) < len(names):
+        raise _bad(line)
+    return _Line(found["name"], labels, found["value"])
+
+
+def _bad(line: str) -> Malformed:
+    return Malformed(f"memreact writes no line as {line[:_SHOWN]!r}")
+
+
+def merged(guests: Mapping[str, Metrics]) -> Iterator[str]:
+    """Write the families of all guests, each once.
+
+    What the first guest says of a family counts. Samples of one that means something else by its
+    name, as another version may, are left out.
+
+    Args:
+        guests: What each said, by its name.
+    """
+    abouts: dict[str, dict[str, str]] = {}
+    for metrics in guests.values():
+        for name, family in metrics.items():
+            abouts.setdefault(name, family.about)
+    for name, about in abouts.items():
+        lines = [
+            line
+            for guest, metrics in guests.items()
+            if name in metrics and _means_the_same(metrics[name].about, about)
+            for line in _lines(guest, metrics[name])
+        ]
+        yield _head(name, about) + "".join(lines)
+
+
+def _means_the_same(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    return all(one.get(key) == other.get(key) for key in ("TYPE", "UNIT"))
+
+
+def _head(name: str, about: Mapping[str, str]) -> str:
+    return "".join(
+        f"# {key} {name} {about[key]}\n" for key in ("TYPE", "UNIT", "HELP") if key in about
+    )
+
+
+def _lines(guest: str, family: _Family) -> Iterator[str]:
+    own = f'{GUEST}="{escaped(guest)}"'
+    for name, labels, value in family.lines:
+        yield f"{name}{{{own}{',' if labels else ''}{labels}}} {value}\n"
