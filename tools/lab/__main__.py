@@ -119,6 +119,8 @@ def _add_measurements(
 
 
 def _add_swap(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
     swapping = commands.add_parser("swap", help="cold memory goes to the host's file, and to zram")
     swapping.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
     swapping.add_argument("--tiers", nargs="+", choices=TIERS, default=list(TIERS))
