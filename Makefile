@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 .PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
-	demo latency storm clean
+	demo screens latency compaction breakoff view ledger swap storm recording clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,12 +86,40 @@ demo: .venv/.complete deb ## a real guest gives memory back while redis keeps it
 	@$(LAB) setup
 	$(LAB) demo
 
+screens: .venv/.complete deb ## the pictures of memreact-top in docs, taken during the demo
+	@$(LAB) setup
+	$(LAB) demo --screens docs
+
 latency: .venv/.complete deb ## how long from a stall to the stop, in a real guest
 	$(LAB) setup
 	$(LAB) latency
 
+swap: .venv/.complete deb ## cold memory of a real guest goes to its host's file and to zram, and comes back
+	$(LAB) setup
+	$(LAB) swap
+compaction: .venv/.complete deb ## what comes back of memory in pieces, a guest for each row of a table
+	$(LAB) setup
+	$(LAB) compaction
+
+breakoff: .venv/.complete deb ## how long a compaction goes on after a stall, in a real guest
+	$(LAB) setup
+	$(LAB) breakoff
+
+view: .venv/.complete deb ## two real guests, seen from both sides
+	$(LAB) setup
+	$(LAB) view
+
+ledger: .venv/.complete deb ## memreact's books beside what the host holds, for ten minutes
+	$(LAB) setup
+	$(LAB) ledger
+
 storm: .venv/.complete ## thousands of settings updates a second at the real daemon, under real pressure
 	$(LAB) storm
+
+recording: .venv/.complete deb ## ten minutes of turns recorded and decided again, what-ifs, the cost
+	$(LAB) setup
+	@mkdir -p build
+	$(LAB) recording
 
 clean: ## remove what was built; .venv and the lab's images stay
 	rm -rf build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -343,7 +343,7 @@ class MemcgDelays(Struct, frozen=True):
         gone: How many ended meanwhile, with what they waited last.
         reclaim_us: For memory to be reclaimed.
         swap_in_us: For swapped-out memory to come back.
-        thrashing_us: For page cache that had just been evicted.
+        thrashing_us: For memory that had been in use when it was evicted, from swap too.
         compact_us: For memory to be compacted.
         block_io_us: For disks.
     """

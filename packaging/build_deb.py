@@ -89,6 +89,8 @@ PACKAGES = (
             "usr/bin/memreact-ctl",
             "usr/bin/memreact-top",
             "usr/bin/memreact-vsock",
+            "usr/share/bash-completion/completions/memreact-ctl",
+            "usr/share/bash-completion/completions/memreact-top",
             "usr/share/man/man1/memreact-ctl.1.gz",
             "usr/share/man/man1/memreact-top.1.gz",
             "usr/share/man/man1/memreact-vsock.1.gz",
@@ -126,6 +128,7 @@ def build(package: Package, wheel: str, folder: str, *, moment: int) -> str:
             _stage_modules(package, archive, stage)
             _stage_commands(package, archive, stage)
         _stage_units(package, stage)
+        _stage_completions(package, stage)
         _stage_manuals(package, stage, version)
         _stage_documents(package, stage, version, moment)
         _stage_examples(package, stage)
@@ -177,6 +180,15 @@ def _stage_units(package: Package, stage: str) -> None:
     if package.groups:
         groups = _source(f"{package.name}.sysusers")
         _write(stage, f"usr/lib/sysusers.d/{package.name}.conf", groups)
+
+
+def _stage_completions(package: Package, stage: str) -> None:
+    """Write what the shell completes; of a command that the wheel lacks it is left out."""
+    for command in package.commands:
+        source = f"completions/{command}"
+        staged = os.path.exists(os.path.join(stage, "usr/bin", command))
+        if staged and os.path.exists(os.path.join(HERE, source)):
+            _write(stage, f"usr/share/bash-completion/{source}", _source(source))
 
 
 def _stage_manuals(package: Package, stage: str, version: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from memreact.actions import Compact, Evict, Reclaim
 from memreact.events import Instant
+from memreact.policy.squeeze import keep_looks_at
 from memreact.policy.state import State, Turn
 from memreact.rules import Rules
 
@@ -100,7 +101,7 @@ def _wake_at(state: State) -> Instant | None:
         return squeeze.deadline if wake_up is None else min(wake_up, squeeze.deadline)
     if state.hold is not None:
         return state.hold.until
-    moments = (*state.due.values(), soon(state), state.compact.due)
+    moments = (*state.due.values(), soon(state), state.compact.due, keep_looks_at(state))
     return min((moment for moment in moments if moment is not None), default=None)
 
 

@@ -24,6 +24,7 @@ from memreact.policy.yielding import break_off, ending
 
 __all__ = [
     "KEEP_ENDS_US",
+    "KEEP_LOOKS_US",
     "SQUEEZE_ENDS_US",
     "after_look",
     "after_turn",
@@ -31,6 +32,7 @@ __all__ = [
     "checked",
     "evicted_pages",
     "gained_pages",
+    "keep_looks_at",
     "keep_over",
     "left_pages",
     "over",
@@ -49,6 +51,12 @@ SQUEEZE_ENDS_US = 3_600_000_000
 
 KEEP_ENDS_US = 86_400_000_000
 """A day: nothing is kept for longer, whatever was asked for."""
+
+KEEP_LOOKS_US = (1_000_000, 16_000_000)
+"""What is kept is looked at so soon while it shrinks, and at least so often while nothing moves."""
+
+# What may go changes with the ages, and those with turns: each try reads the ages of all.
+_KEEP_TRIES_US = 128_000_000
 
 # After these what was asked for is kept; whoever else ends it wants it no more.
 _KEPT_AFTER = frozenset({"target", "nothing_left", "deadline", "pressure"})
@@ -148,12 +156,20 @@ def _let_go(state: State, because: Because, now: Instant) -> Step:
     return Step(replace(state, keep=None), (), (Decision("let_go", told),))
 
 
-def begin_keeping(state: State, now: Instant) -> State | None:
-    """The state in which it is looked at whether enough is reportable; None if that is not due."""
+def keep_looks_at(state: State) -> Instant | None:
+    """When it is looked at next whether enough is reportable; None while that may not be."""
     keep = state.keep
-    if keep is None or not keep.due or _guest_cannot(state) is not None:
+    if keep is None or state.squeeze is not None or _guest_cannot(state) is not None:
         return None
     if state.hold is not None or state.pause is not None or not state.due:
+        return None
+    return keep.seen_at if keep.due else Instant(keep.seen_at + keep.apart_us)
+
+
+def begin_keeping(state: State, now: Instant) -> State | None:
+    """The state in which that is looked at; None if it is not due."""
+    keep, looks_at = state.keep, keep_looks_at(state)
+    if keep is None or looks_at is None or now < looks_at:
         return None
     deadline = Instant(min(keep.until, now + keep.round_us))
     squeeze = Squeeze(keep.by, keep.path, now, deadline, 0, order=keep.order)
@@ -211,8 +227,44 @@ def over(state: State, now: Instant) -> Step | None:
         saw["gained_pages"] = gained
     saw |= {"took_us": now - squeeze.asked_at, "overrun_us": max(0, now - squeeze.deadline)}
     told = Decision("squeezed", Because(squeeze.ends.code, {**squeeze.ends.saw, **saw}))
+    if state.keep is not None and squeeze.at_least_pages is not None:
+        return _kept_on(state, state.keep, squeeze, told, now)
     ended = Step(replace(state, squeeze=None), (), (told,))
     return ended.then(_kept(ended.state, squeeze, now))
+
+
+def _kept_on(state: State, keep: Keep, squeeze: Squeeze, told: Decision, now: Instant) -> Step:
+    """After a look for what is kept; it is told of if it took something, or ended otherwise."""
+    evicted, code = evicted_pages(state) > 0, told.because.code
+    tells = evicted or code != keep.told
+    keep = replace(
+        keep,
+        apart_us=_looks_apart(keep, squeeze, now, evicted=evicted),
+        seen_pages=squeeze.reportable_pages,
+        seen_at=now,
+        told=code,
+    )
+    state = replace(state, squeeze=None, keep=keep)
+    return Step(state, (), (told,) if tells else ())
+
+
+def _looks_apart(keep: Keep, squeeze: Squeeze, now: Instant, *, evicted: bool) -> int:
+    """How long until the next look: before what shrinks has shrunk half the way to the target.
+
+    Where nothing shrinks, or nobody could look, or nothing may go, each time twice as long.
+    """
+    soonest_us, latest_us = KEEP_LOOKS_US
+    room = squeeze.reportable_pages - keep.pages
+    if room < 0:
+        latest_us = _KEEP_TRIES_US
+    shrunk = keep.seen_pages - squeeze.reportable_pages if squeeze.base_pages is not None else 0
+    if evicted:
+        apart_us = soonest_us
+    elif shrunk > 0:
+        apart_us = max(0, room) * (now - keep.seen_at) // (2 * shrunk)
+    else:
+        apart_us = 2 * keep.apart_us
+    return min(max(apart_us, soonest_us), latest_us)
 
 
 def _kept(state: State, squeeze: Squeeze, now: Instant) -> Step:
@@ -231,6 +283,10 @@ def _kept(state: State, squeeze: Squeeze, now: Instant) -> Step:
         squeeze.asked_at,
         until,
         squeeze.deadline - squeeze.asked_at,
+        seen_pages=squeeze.reportable_pages,
+        seen_at=now,
+        apart_us=KEEP_LOOKS_US[0],
+        told=ends.code,
     )
     saw: dict[str, int | str] = {"by": keep.by, "pages": keep.pages, "for_us": until - now}
     return Step(replace(state, keep=keep), (), (Decision("keep", Because("asked", saw)),))

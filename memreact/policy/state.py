@@ -474,7 +474,8 @@ class Squeeze:
 class Keep:
     """What a squeeze reached, or should have, and what is to stay so.
 
-    Whenever a turn of a period ends, free memory is looked at, and what is missing is squeezed.
+    Free memory is looked at when a turn of a period ends, and now and then between, and what is
+    missing is squeezed.
 
     Args:
         by: Who asked.
@@ -484,6 +485,10 @@ class Keep:
         since: When the squeeze was asked for.
         until: When it is over by itself.
         round_us: How long each squeeze may take.
+        seen_pages: So many were, at the last look.
+        seen_at: When that was.
+        apart_us: From it to the next one.
+        told: How the last squeeze that was told of ended, as a code.
         due: A turn ended since the last one.
     """
 
@@ -494,6 +499,10 @@ class Keep:
     since: Instant
     until: Instant
     round_us: int
+    seen_pages: int
+    seen_at: Instant
+    apart_us: int
+    told: str
     due: bool = False
 
 

@@ -258,7 +258,8 @@ class Delays(Struct, frozen=True, kw_only=True, gc=False):
         reclaim_us: For memory to be reclaimed, which they did themselves; None where this kernel
             does not say.
         swap_in_us: For swapped-out memory to come back.
-        thrashing_us: For page cache that had just been evicted; None as above.
+        thrashing_us: For memory that had been in use when it was evicted; it may be in swap-in too;
+            None as above.
         compact_us: For memory to be compacted; None as above.
         block_io_us: For disks.
     """

@@ -12,7 +12,9 @@ from lab.demo_figures import (
     Returned,
     Stop,
     Story,
+    Waited,
     decode_requests,
+    decode_waited,
     failures,
     find_stop,
     gib_minutes_saved,
@@ -25,7 +27,9 @@ CALM = Latency(requests=800, p50_us=5_000, p99_us=20_000)
 SLOW = Latency(requests=800, p50_us=5_000, p99_us=31_001)
 BEFORE, AFTER = Moment(700 * MIB, 0, 0), Moment(430 * MIB, 130 * MIB, 40 * MIB)
 BACK = Returned(BEFORE, AFTER, 300 * MIB, 290 * MIB)
-GOOD = Story(BACK, 0.12, (CALM, CALM, CALM), CALM, CALM, Stop(25_000, "limit_hit", 5_000))
+WAITED = Waited(900_000, {"reclaim": 700_000, "swap_in": 300_000})
+STOP = Stop(25_000, "limit_hit", 5_000)
+GOOD = Story(BACK, 0.12, (CALM, CALM, CALM), CALM, CALM, STOP, WAITED)
 
 
 def test_a_run_that_shows_everything_has_no_failures() -> None:
@@ -39,6 +43,10 @@ def test_a_run_that_shows_everything_has_no_failures() -> None:
         (replace(GOOD, during=SLOW), "while memreact evicted"),
         (replace(GOOD, after=SLOW), "afterwards"),
         (replace(GOOD, stop=None), "no eviction was seen to stop"),
+        (replace(GOOD, waited=None), "what redis waited"),
+        (replace(GOOD, waited=replace(WAITED, stalled_us=90_000)), "what redis waited"),
+        (replace(GOOD, waited=replace(WAITED, stalled_us=11_000_000)), "what redis waited"),
+        (replace(GOOD, waited=Waited(0, {"reclaim": 0})), "what redis waited"),
     ],
 )
 def test_each_thing_that_is_not_shown_is_said(story: Story, says: str) -> None:
@@ -52,12 +60,34 @@ def test_what_zram_takes_is_taken_off_the_anonymous_memory() -> None:
 
 def test_the_table_tells_every_figure() -> None:
     told = table(GOOD)
-    for figure in ("700 MiB", "430 MiB", "290 MiB of 300 (97 %", "0.12 GiB", "25.0 ms (limit_hit"):
+    for figure in (
+        "700 MiB",
+        "430 MiB",
+        "290 MiB of 300 (97 %",
+        "0.12 GiB",
+        "25.0 ms (limit_hit",
+        "reclaim 700",
+    ):
         assert figure in told
 
 
 def test_a_stop_that_was_not_seen_is_told() -> None:
     assert "not seen" in table(replace(GOOD, stop=None))
+
+
+def test_delays_that_were_not_told_are_told() -> None:
+    assert "not told" in table(replace(GOOD, waited=None))
+
+
+def test_what_redis_waited_is_what_came_between_two_looks() -> None:
+    def said(total_us: int, harm: str) -> str:
+        return f'{{"explanation":{{"pressure":{{"memory_total_us":{total_us}}},"harm":{harm}}}}}'
+
+    since = '{"since_last_look":{"reclaim_us":7,"swap_in_us":8,"thrashing_us":0,"compact_us":1}}'
+    told = decode_waited(said(100, "{}"), said(150, since))
+    by_kind = {"reclaim": 7, "swap_in": 8, "thrashing": 0, "compact": 1}
+    assert told == Waited(50, by_kind)
+    assert decode_waited(said(100, "{}"), said(150, "{}")) is None
 
 
 def test_a_half_written_request_is_left_out() -> None:

@@ -50,3 +50,11 @@ def unpacked(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unpacked")
     subprocess.run(["dpkg-deb", "--raw-extract", deb, folder], check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def unpacked_host(host_deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where the host's package was unpacked."""
+    folder = tmp_path_factory.mktemp("unpacked-host")
+    subprocess.run(["dpkg-deb", "--raw-extract", host_deb, folder], check=True)
+    return folder

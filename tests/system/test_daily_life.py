@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import msgspec
@@ -10,8 +11,12 @@ import pytest
 from lab.agent import Running
 from lab.guest import Guest
 from lab.workload import Cgroup, Workload
+from memreact.actions import Decision
+from memreact.telemetry.trace import Entry
+from memreact_schemas.control import Explained
+from memreact_schemas.explanation import Explanation
 from tests.system.conftest import Decoded, Programs
-from tests.system.service import Service, batches, codes, turns
+from tests.system.service import RecordProperty, Service, batches, codes, decisions, turns
 
 COLD_MIB = "400"
 SETTINGS = "[memcg]\nperiod_secs = 4\n[log]\nlevel = 'debug'\n"
@@ -100,6 +105,45 @@ def test_a_stall_breaks_the_eviction_off_wherever_it_is(
     assert "broken_off" in {one.outcome for one in batches(trace, cgroup.path)}
     wanted = {"stall_over_limit", "guest_stall_over_limit", "limit_hit"}
     assert wanted & set(codes(trace))
+
+
+def test_what_a_stalled_cgroup_waited_is_told_by_kind_in_the_order_of_its_pressure(
+    service: Service, watched: Watched, cgroup: Cgroup, record_property: RecordProperty
+) -> None:
+    limited = ("--file", "memory.max", "--high", "24M", "--seconds", "3")
+    stall = Workload(cgroup, "stall", cgroup.folder, *limited)
+    service.start(SETTINGS)
+    watched.then("kill", str(int(signal.SIGUSR1)), str(stall.pid))
+    watched.told()
+    stalled_us = int(stall.wait_for("over").figures["stalled_us"])
+    entries = service.wait_until(lambda found: bool(_hurt(found, cgroup.path)))
+    told = _explained(service, cgroup.path)
+    people = service.guest.run(["memreact-ctl", "explain", cgroup.path]).stdout
+    service.stop()
+    waited = told.harm.total
+    assert waited is not None
+    assert told.harm.missing is None
+    by_kind = (waited.reclaim_us or 0, waited.swap_in_us, waited.thrashing_us or 0)
+    record_property("stalled, ms", stalled_us / 1000)
+    record_property("reclaim, swap-in, thrashing, ms", [us / 1000 for us in by_kind])
+    record_property("told after the stop", _hurt(entries, cgroup.path)[0].because.saw)
+    assert by_kind[0] > 0
+    assert by_kind[1] > 0
+    assert stalled_us / 10 < sum(by_kind) < stalled_us * 10
+    pressure_us = told.pressure.memory_total_us
+    assert pressure_us is not None
+    assert pressure_us >= stalled_us
+    assert re.search(r"since they began: reclaim \d+ ms, swap-in \d", people)
+    assert "hurt" in {row.verdict for row in told.decisions}
+
+
+def _hurt(entries: list[Entry], path: str) -> list[Decision]:
+    return [one for one in decisions(entries, path) if one.verdict == "hurt"]
+
+
+def _explained(service: Service, path: str) -> Explanation:
+    said = service.guest.run(["memreact-ctl", "explain", path, "--json"]).stdout
+    return msgspec.json.decode(said, type=Explained).explanation
 
 
 def test_a_cgroup_that_is_frozen_in_mid_eviction_is_left_alone(

@@ -7,17 +7,23 @@ import sys
 import time
 from pathlib import Path
 
+from lab.breakoff import breakoff
+from lab.compaction import ROWS, compaction
 from lab.demo import demo
 from lab.errors import LabError
 from lab.guest import Guest
 from lab.host import cache_dir, install_missing, remove
 from lab.kernels import DEFAULT_KERNEL, KERNELS
 from lab.latency import ALL_KINDS, in_guest, natively
+from lab.ledger import ledger
 from lab.machine import MachineOptions
 from lab.record import record
+from lab.recording import recording
 from lab.scrape import scrape
 from lab.stalls import stalls
 from lab.storm import storm
+from lab.swap import TIERS, swap
+from lab.view import view
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _FIGURE_EVERY_S = 5.0
@@ -71,10 +77,17 @@ def _parser() -> argparse.ArgumentParser:
     recorder = commands.add_parser("record", help="record golden samples of kernel files")
     recorder.add_argument("--into", type=Path, default=_REPOSITORY / "tests" / "golden")
     recorder.set_defaults(command=_record)
+    recorded = commands.add_parser("recording", help="record a guest's turns, decide them again")
+    recorded.set_defaults(command=lambda asked: recording(asked.seconds, asked.keep))
+    recorded.add_argument("--seconds", type=float, default=600)
+    recorded.add_argument("--keep", type=Path, default=_REPOSITORY / "build" / "recording.jsonl.gz")
     show = commands.add_parser("demo", help="a guest gives memory back, redis keeps its speed")
     show.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
     show.add_argument("--plot", type=Path, default=_REPOSITORY / "build" / "demo.svg")
+    show.add_argument("--screens", type=Path, help="put pictures of memreact-top there")
     show.set_defaults(command=_demo)
+    _add_measurements(commands)
+    _add_swap(commands)
     for command in (boot, shell, recorder):
         command.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
         command.add_argument("--memory", type=int, default=1024, metavar="MIB")
@@ -83,6 +96,35 @@ def _parser() -> argparse.ArgumentParser:
     clean = commands.add_parser("clean", help=f"remove {cache_dir()}'s content")
     clean.set_defaults(command=_clean)
     return parser
+
+
+def _add_measurements(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    """What shows that memory goes back, and why the rest does not."""
+    pieces = commands.add_parser("compaction", help="what comes back of memory in pieces")
+    pieces.set_defaults(command=lambda asked: compaction(_package(asked), asked.into, asked.rows))
+    pieces.add_argument("--into", type=Path, default=_REPOSITORY / "build" / "compaction.jsonl")
+    pieces.add_argument("--rows", nargs="+", choices=ROWS, default=(), help="measure these anew")
+    ends = commands.add_parser("breakoff", help="break compactions off by a real stall")
+    ends.set_defaults(command=lambda asked: breakoff(_package(asked), asked.rounds))
+    ends.add_argument("--rounds", type=int, default=30)
+    seen = commands.add_parser("view", help="two guests in memreact-host view; doctor's proof")
+    seen.set_defaults(command=lambda asked: view(_package(asked)))
+    books = commands.add_parser("ledger", help="memreact's books beside the host's figure")
+    books.set_defaults(command=lambda asked: ledger(_package(asked), asked.seconds))
+    books.add_argument("--seconds", type=float, default=600)
+    for command in (pieces, ends, seen, books):
+        command.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
+
+
+def _add_swap(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    swapping = commands.add_parser("swap", help="cold memory goes to the host's file, and to zram")
+    swapping.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
+    swapping.add_argument("--tiers", nargs="+", choices=TIERS, default=list(TIERS))
+    swapping.set_defaults(command=lambda asked: swap(asked.deb or _built_package(), asked.tiers))
 
 
 def _open(arguments: argparse.Namespace) -> Guest:
@@ -144,7 +186,12 @@ def _latency(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    return demo(arguments.deb or _built_package(), arguments.plot)
+    return demo(_package(arguments), arguments.plot, arguments.screens)
+
+
+def _package(arguments: argparse.Namespace) -> Path:
+    chosen: Path | None = arguments.deb
+    return chosen or _built_package()
 
 
 def _built_package() -> Path:

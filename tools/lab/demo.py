@@ -15,6 +15,7 @@ from lab.demo_figures import (
     Returned,
     Story,
     decode_requests,
+    decode_waited,
     failures,
     find_stop,
     gib_minutes_saved,
@@ -39,6 +40,9 @@ _ZRAM_MIB = 512
 _SETTLE_S = 10  # until what loading has freed is reported to the host
 _STALL_WAIT_S = 90
 _STALL_BATCH = "/demo.slice/batch"
+_REDIS = "/system.slice/redis-server.service"
+_SHORT_MIB = 32
+_SHORT_S = 5
 _MIB = 1 << 20
 _REQUESTS = "/run/demo-requests"
 _FRAMES = "/run/frames.py"
@@ -52,6 +56,8 @@ period_secs = {_PERIOD_S}
 eviction_run_aging_count_min = 3
 swap = true
 """
+_TELL = "varlinkctl call /run/memreact/io.memreact io.memreact.HostHolds '{{\"held_bytes\":{}}}'"
+_ALLOW_GUEST = "[control]\nallow_guest = true\n"  # memreact-top comes over the guest's loop-back
 _DROP_IN = f"""\
 [Service]
 ExecStart=
@@ -61,15 +67,22 @@ _FIGURES = """\
 awk '{ print "orig", $1; print "zram", $3 }' /sys/block/zram0/mm_stat
 """
 
+_HOW_TO_LOOK = """
+  to look inside a guest of your own, in it or from its host:
+    memreact-top                        all cgroups, live
+    memreact-ctl explain CGROUP         why no more of one goes, and what would change that
+    memreact-ctl watch                  decisions as they are made"""
+
 _QUIET_LOAD = 1.0
 
 
-def demo(package: Path, svg: Path) -> int:
+def demo(package: Path, svg: Path, screens: Path | None = None) -> int:
     """Run it, print its table, write the plot; 0 if it shows what it should.
 
     Args:
         package: The .deb to install in the guest.
         svg: Where the plot goes.
+        screens: Where pictures of memreact-top go, if they are wanted.
 
     Raises:
         LabError: The guest or a workload in it failed.
@@ -78,11 +91,12 @@ def demo(package: Path, svg: Path) -> int:
     install_missing()
     began = time.monotonic()
     with Guest.restore(MachineOptions(), package=package) as guest:
-        show = _Show(guest)
+        show = _Show(guest, screens)
         story = show.run()
     svg.parent.mkdir(parents=True, exist_ok=True)
     svg.write_text(show.plot())
     print(f"\n{table(story)}\n\n  took {time.monotonic() - began:.0f} s; the plot is in {svg}")
+    print("  to look inside, in a guest of your own: memreact-top (docs/top.md has pictures)")
     return _verdict(failures(story))
 
 
@@ -108,6 +122,7 @@ def _verdict(found: Sequence[str]) -> int:
         print(f"demo: {sentence}", file=sys.stderr)
     if not found:
         print("  shown: memory came back, redis kept its speed, the eviction let go")
+    print(_HOW_TO_LOOK)
     return 1 if found else 0
 
 
@@ -116,10 +131,12 @@ class _Show:
 
     Args:
         guest: Freshly restored, with the package installed.
+        screens: Where pictures of memreact-top go, if they are wanted.
     """
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, screens: Path | None = None) -> None:
         self.guest = guest
+        self._screens = screens
         self.held: list[Held] = []
         self.marks: list[Mark] = []
         self.requests: list[tuple[int, int]] = []
@@ -140,6 +157,8 @@ class _Show:
         self._frames("remember", _COLD_FOLDER)
         self._mark("memreact starts")
         self.guest.run("systemctl start memreact.service")
+        if self._screens is not None:
+            self.guest.run(_TELL.format(before.held_bytes))
         self._await_first_turn(redis)
         during = self._watch(redis, _PERIOD_S * _PERIODS, "memreact works")
         returned = Returned(before, self._moment(), *self._cold_reported())
@@ -148,8 +167,10 @@ class _Show:
         saved = gib_minutes_saved(
             [Held(self.held[at - 1].at_s, before.held_bytes), *self.held[at:]]
         )
-        stalled_us, trace = self._stall(redis)
+        stalled_us, trace = self._stall(redis) if self._screens is None else self._shown(redis)
         self.requests = decode_requests(self.guest.get(_REQUESTS))
+        self._mark("redis short of memory")
+        waited = decode_waited(*self._short_of_memory(redis))
         return Story(
             returned,
             saved,
@@ -157,6 +178,7 @@ class _Show:
             self._latency(during),
             self._latency(after),
             find_stop(trace, _STALL_BATCH, stalled_us),
+            waited,
         )
 
     def _await_first_turn(self, redis: Workload) -> None:
@@ -174,7 +196,8 @@ class _Show:
         folder = "/etc/systemd/system/memreact.service.d"
         self.guest.run(f"mkdir -p {folder} /etc/memreact")
         self.guest.put_bytes(_DROP_IN.encode(), f"{folder}/demo.conf")
-        self.guest.put_bytes(_SETTINGS.encode(), "/etc/memreact/memreact.toml")
+        settings = _SETTINGS if self._screens is None else _SETTINGS + _ALLOW_GUEST
+        self.guest.put_bytes(settings.encode(), "/etc/memreact/memreact.toml")
         self.guest.put(Path(__file__).parent / "workloads" / "frames.py", _FRAMES)
         self.guest.run("systemctl daemon-reload")
         clock = "import time; print(time.monotonic_ns() // 1000)"
@@ -209,6 +232,29 @@ class _Show:
         self.marks.append(Mark((stalled_us - self._offset_us) / 1e6, "stall"))
         self._watch(redis, 5, "after the stall")
         return stalled_us, self.guest.get(_TRACE)
+
+    def _short_of_memory(self, redis: Workload) -> tuple[str, str]:
+        """Give redis less than it uses for a moment; what memreact says of it before and after."""
+        ask = ["memreact-ctl", "explain", _REDIS]
+        limit = f"/sys/fs/cgroup{_REDIS}/memory.high"
+        before = self.guest.run([*ask, "--json"]).stdout
+        self.guest.run(f"echo {_SHORT_MIB}M > {limit}")
+        self._watch(redis, _SHORT_S, f"redis may use {_SHORT_MIB} MiB")
+        self.guest.run(f"echo max > {limit}")
+        after = self.guest.run([*ask, "--json"]).stdout
+        print(f"\n$ memreact-ctl explain {_REDIS}\n{self.guest.run(ask).stdout}")
+        return before, after
+
+    def _shown(self, redis: Workload) -> tuple[int, bytes]:
+        """The same, looked at by memreact-top."""
+        from lab.screens import Screens  # noqa: PLC0415  # needs textual
+
+        assert self._screens is not None  # noqa: S101  # asked before
+        with Screens(self.guest, self._screens) as screens:
+            found = self._stall(redis)
+            for path in screens.take():
+                print(f"demo: {path}")
+        return found
 
     def _watch(self, redis: Workload, seconds: float, act: str) -> tuple[int, int]:
         """Sample each second, print a line for it; return the span on the guest's clock."""

@@ -16,7 +16,9 @@ __all__ = [
     "Returned",
     "Stop",
     "Story",
+    "Waited",
     "decode_requests",
+    "decode_waited",
     "failures",
     "find_stop",
     "gib_minutes_saved",
@@ -29,6 +31,7 @@ _COLD_BACK_PERCENT = 90
 # A p99 of 800 requests under emulation jumps from window to window, with nothing going on.
 _NOISE = 1.5
 _NOISE_US = 1000
+_ORDER = 10
 _RECORD = struct.Struct("<QQ")
 
 
@@ -106,6 +109,27 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Waited:
+    """What redis waited while it had too little memory, as memreact explained it.
+
+    Args:
+        stalled_us: memory.pressure's total grew by so much.
+        by_kind_us: What its processes waited meanwhile, by kind.
+    """
+
+    stalled_us: int
+    by_kind_us: dict[str, int]
+
+    @property
+    def agree(self) -> bool:
+        """Whether both are of one order of magnitude."""
+        waited_us = sum(self.by_kind_us.values())
+        return self.stalled_us > 0 and self.stalled_us < _ORDER * waited_us < (
+            _ORDER**2 * self.stalled_us
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """All that the table tells."""
 
@@ -115,6 +139,7 @@ class Story:
     during: Latency
     after: Latency
     stop: Stop | None
+    waited: Waited | None
 
 
 class _Because(msgspec.Struct):
@@ -140,6 +165,30 @@ class _Entry(msgspec.Struct):
     decisions: list[_Decision] = []
 
 
+class _Pressure(msgspec.Struct):
+    memory_total_us: int
+
+
+class _Delays(msgspec.Struct):
+    reclaim_us: int = 0
+    swap_in_us: int = 0
+    thrashing_us: int = 0
+    compact_us: int = 0
+
+
+class _Harm(msgspec.Struct):
+    since_last_look: _Delays | None = None
+
+
+class _Explanation(msgspec.Struct):
+    pressure: _Pressure
+    harm: _Harm
+
+
+class _Explained(msgspec.Struct):
+    explanation: _Explanation
+
+
 _STALL_CODES = ("stall", "limit_hit")
 
 
@@ -147,6 +196,19 @@ def decode_requests(log: bytes) -> list[tuple[int, int]]:
     """Moments and durations in microseconds; a last record that is half written is left out."""
     whole = len(log) // _RECORD.size * _RECORD.size
     return list(_RECORD.iter_unpack(log[:whole]))
+
+
+def decode_waited(before: str, after: str) -> Waited | None:
+    """Compare two answers of `memreact-ctl explain --json`; None where no delays were told."""
+    first, second = (
+        msgspec.json.decode(text, type=_Explained).explanation for text in (before, after)
+    )
+    delays = second.harm.since_last_look
+    if delays is None:
+        return None
+    stalled_us = second.pressure.memory_total_us - first.pressure.memory_total_us
+    by_kind = {name.removesuffix("_us"): us for name, us in msgspec.structs.asdict(delays).items()}
+    return Waited(stalled_us, by_kind)
 
 
 def latency(requests: Iterable[tuple[int, int]], from_us: int, until_us: int) -> Latency:
@@ -225,6 +287,8 @@ def failures(story: Story) -> list[str]:
             )
     if story.stop is None:
         found.append("no eviction was seen to stop because of the stall")
+    if story.waited is None or not story.waited.agree:
+        found.append("what redis waited when it was short of memory is not what it stalled")
     return found
 
 
@@ -252,6 +316,7 @@ def table(story: Story) -> str:
         ("redis while memreact evicts", _show(story.during)),
         ("redis afterwards", _show(story.after)),
         ("first stalled microsecond to stop", _show_stop(story.stop)),
+        ("redis short of memory, stalled", _show_waited(story.waited)),
     ]
     return "\n".join(f"  {name:36}{text}" for name, text in rows)
 
@@ -272,3 +337,10 @@ def _show_stop(stop: Stop | None) -> str:
     if stop is None:
         return "     not seen"
     return f"{stop.after_us / 1000:8.1f} ms ({stop.because}; {stop.evicted_pages} pages evicted)"
+
+
+def _show_waited(waited: Waited | None) -> str:
+    if waited is None:
+        return "     not told"
+    kinds = ", ".join(f"{name} {us / 1000:.0f}" for name, us in waited.by_kind_us.items())
+    return f"{waited.stalled_us / 1000:8.0f} ms; waited, ms: {kinds}"

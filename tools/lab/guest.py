@@ -10,7 +10,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -62,9 +62,7 @@ class Guest:
             undo.callback(self.close)
             self._boot_kernel: Kernel = kernel(options.kernel)
             self._qemu: subprocess.Popen[bytes] | None = self._start(disk, incoming, keep_disk)
-            self._qmp = Channel(f"{self._folder}/qmp")
-            self._qmp.line(time.monotonic() + 10)  # the greeting
-            self.qmp("qmp_capabilities")
+            self._open_qmp()
             self._agent = Agent(f"{self._folder}/agent")
             undo.pop_all()
 
@@ -128,6 +126,17 @@ class Guest:
     def serial_log(self) -> Path:
         """What the guest printed on its console, while it lives."""
         return self._folder / "serial.log"
+
+    @property
+    def qemu_pid(self) -> int:
+        """QEMU's process.
+
+        Raises:
+            GuestLost: It never started.
+        """
+        if self._qemu is None:
+            raise GuestLost("QEMU never started")
+        return self._qemu.pid
 
     @property
     def release(self) -> str:
@@ -196,6 +205,20 @@ class Guest:
         """Ask QEMU; the reply is undecoded JSON."""
         return self._qmp.call(execute, arguments, reply=msgspec.Raw, timeout_s=timeout_s)
 
+    @contextlib.contextmanager
+    def lend_qmp(self) -> Iterator[str]:
+        """Let somebody else talk to QEMU, which hears one at a time; yields its socket."""
+        self._qmp.close()
+        try:
+            yield f"{self._folder}/qmp"
+        finally:
+            self._open_qmp()
+
+    def _open_qmp(self) -> None:
+        self._qmp = Channel(f"{self._folder}/qmp")
+        self._qmp.line(time.monotonic() + 10)  # the greeting
+        self.qmp("qmp_capabilities")
+
     def held_bytes(self) -> int:
         """Guest memory that the host holds now.
 
@@ -205,10 +228,8 @@ class Guest:
         Raises:
             GuestLost: QEMU is gone.
         """
-        if self._qemu is None:
-            raise GuestLost("QEMU never started")
         try:
-            text = Path(f"/proc/{self._qemu.pid}/smaps").read_text()
+            text = Path(f"/proc/{self.qemu_pid}/smaps").read_text()
         except OSError as error:
             raise GuestLost(f"QEMU is gone: {error}") from error
         size_kib = self.options.node_bytes // 1024

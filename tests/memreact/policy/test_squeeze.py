@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memreact.actions import Age, Compact, Decision, Reclaim
+from memreact.actions import Age, Compact, Decision, ReadFragmentation, Reclaim, Survey
 from memreact.events import (
     ClockDisturbed,
     HoldAsked,
@@ -20,7 +20,12 @@ from memreact.events import (
     SqueezeCancelled,
     SqueezeReleased,
 )
-from memreact.policy.squeeze import KEEP_ENDS_US, SQUEEZE_ENDS_US, why_not_squeeze
+from memreact.policy.squeeze import (
+    KEEP_ENDS_US,
+    KEEP_LOOKS_US,
+    SQUEEZE_ENDS_US,
+    why_not_squeeze,
+)
 from memreact.rules import CgroupRule, CompactRules, Rules
 from tests.memreact.policy.simulated_guest import (
     BASE,
@@ -489,12 +494,17 @@ def reportable_mb(guest: SimulatedGuest) -> int:
     return guest.zones[0].blocks * 2
 
 
-def test_what_a_guest_reads_beyond_it_is_squeezed_when_a_turn_ends() -> None:
+def looks(guest: SimulatedGuest) -> int:
+    return guest.count(ReadFragmentation)
+
+
+def test_what_a_guest_reads_beyond_it_is_squeezed_within_seconds() -> None:
     guest, shop = kept()
+    guest.run_for(60 * SECOND)
     keeps = reportable_mb(guest)
     grows(guest, shop, 60)
     assert reportable_mb(guest) == keeps - 60
-    guest.run_for(PERIOD + 20 * SECOND)
+    guest.run_for(KEEP_LOOKS_US[1] + 4 * SECOND)
     assert reportable_mb(guest) >= keeps
     assert sum(1 for _ in ends(guest)) == 2
 
@@ -503,19 +513,55 @@ def test_what_is_kept_ages_nobody_sooner_than_turns_do() -> None:
     guest, shop = kept()
     guest.fill(shop, "file", 1, hot=True)
     guest.zones[0].blocks -= 400  # somebody else took it, and it never comes back
-    for _ in range(3):
-        guest.run_while(lambda: guest.watched.state.squeeze is None)
-        aged = guest.count(Age)
-        end_of(guest)
-        assert guest.count(Age) == aged
+    aged = guest.count(Age)
+    guest.run_until(min(guest.watched.state.due.values()) - 1)
+    assert guest.count(Age) == aged
+    assert list(ends(guest))[-1].because.code == "nothing_left"
 
 
-def test_nothing_wakes_it_between_turns() -> None:
+def test_while_nothing_moves_it_is_looked_at_ever_more_seldom_and_nothing_is_told_of_it() -> None:
     guest, _ = kept()
-    guest.run_for(20 * SECOND)
-    before = len(guest.events)
+    guest.run_for(30 * SECOND)
+    seen, told = looks(guest), len(guest.decisions)
     due = min(guest.watched.state.due.values())
-    guest.run_until(min(due, guest.watched.state.compact.due or due) - 1)
+    until = min(due, guest.watched.state.compact.due or due) - 1
+    most = (until - guest.now) // KEEP_LOOKS_US[1] + 2
+    guest.run_until(until)
+    assert 0 < looks(guest) - seen <= most
+    assert len(guest.decisions) == told
+
+
+def test_what_shrinks_slowly_is_looked_at_again_before_it_can_be_gone() -> None:
+    guest, shop = kept()
+    guest.zones[0].blocks += 200  # 400 MiB of room
+    guest.run_for(60 * SECOND)
+    keep = guest.watched.state.keep
+    assert keep is not None
+    for _ in range(40):
+        grows(guest, shop, 20)
+        guest.run_for(2 * SECOND)
+        assert reportable_mb(guest) >= keep.pages // PAGES_PER_MB - 20 * KEEP_LOOKS_US[1] // SECOND
+    guest.run_for(KEEP_LOOKS_US[1] + 4 * SECOND)
+    assert reportable_mb(guest) >= keep.pages // PAGES_PER_MB
+
+
+def test_a_guest_that_has_nothing_to_give_is_tried_ever_more_seldom_and_that_is_told_once() -> None:
+    guest, shop = kept()
+    guest.fill(shop, "file", 1, hot=True)
+    guest.zones[0].blocks -= 400
+    due = min(guest.watched.state.due.values())
+    guest.run_until(due - 1)
+    tried = [decision for decision in ends(guest) if decision.because.code == "nothing_left"]
+    assert len(tried) <= 2  # what was left of it is taken first
+    assert guest.count(Survey) < 20
+
+
+def test_where_nothing_may_be_done_nothing_wakes_it() -> None:
+    guest, _ = kept()
+    guest.run_for(SECOND // 2)
+    guest.tell(HoldAsked(Instant(guest.now + 60 * SECOND), "uid 0"))
+    before = len(guest.events)
+    guest.run_for(50 * SECOND)
     assert len(guest.events) == before
 
 

@@ -151,7 +151,19 @@ def test_a_squeeze_says_who_how_much_and_until_when() -> None:
 
 
 def test_what_is_kept_is_told() -> None:
-    keep = Keep("cid 2", "/", 50, 9, NOW, Instant(NOW + seconds(60)), seconds(5))
+    keep = Keep(
+        "cid 2",
+        "/",
+        50,
+        9,
+        NOW,
+        Instant(NOW + seconds(60)),
+        seconds(5),
+        seen_pages=50,
+        seen_at=NOW,
+        apart_us=seconds(1),
+        told="target",
+    )
     told = full(State(guest=GUEST, keep=keep)).keep
     assert told is not None
     assert (told.by, told.scope, told.until_us - told.since_us) == ("cid 2", "/", seconds(60))

@@ -8,17 +8,27 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["Kick", "Seen", "Tracing", "kick_in", "parse_trace", "reclaimed_pages"]
+__all__ = [
+    "EVENTS",
+    "WAITER",
+    "WORKER",
+    "Kick",
+    "Seen",
+    "Tracing",
+    "kick_in",
+    "parse_trace",
+    "reclaimed_pages",
+]
 
 _ROOT = "/sys/kernel/tracing"
 _BUFFER_KB = 8192  # of each CPU: a round fills a small part
-_WAITER, _WORKER = "memreact-waiter", "memreact-worker"
+WAITER, WORKER = "memreact-waiter", "memreact-worker"
 _KICK = 37  # SIGRTMIN + 3, as the kernel counts
-_EVENTS = {
-    "sched/sched_waking": f'comm == "{_WAITER}"',
+EVENTS: Mapping[str, str] = {
+    "sched/sched_waking": f'comm == "{WAITER}"',
     "signal/signal_generate": f"sig == {_KICK}",
     "vmscan/mm_vmscan_lru_shrink_inactive": "",
 }
@@ -45,16 +55,19 @@ class Kick(NamedTuple):
 class Tracing:
     """The events, recorded from now on.
 
+    Args:
+        events: Each with the condition by which it is filtered, or an empty one.
+
     Raises:
         OSError: This kernel has no tracefs, or not these events.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, events: Mapping[str, str] = EVENTS) -> None:
         if not os.path.exists(f"{_ROOT}/trace"):
             subprocess.run(["mount", "-t", "tracefs", "tracefs", _ROOT], check=True)
         _write("trace_clock", "mono")
         _write("buffer_size_kb", str(_BUFFER_KB))
-        for event, condition in _EVENTS.items():
+        for event, condition in events.items():
             if condition:
                 _write(f"events/{event}/filter", condition)
             _write(f"events/{event}/enable", "1")
@@ -107,7 +120,7 @@ def reclaimed_pages(seen: Iterable[Seen], since_us: int, until_us: int) -> int:
         int(match[1])
         for each in seen
         if each.event == "mm_vmscan_lru_shrink_inactive"
-        and each.task == _WORKER
+        and each.task == WORKER
         and since_us < each.at_us <= until_us
         and (match := _RECLAIMED.search(each.text))
     )

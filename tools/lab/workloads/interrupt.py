@@ -20,17 +20,17 @@ import json
 import mmap
 import os
 import random
-import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from lab.workloads.calls import KataCall, VarlinkCall, connected
+from lab.workloads.child import Child
 from lab.workloads.ftrace import Seen, Tracing, kick_in, reclaimed_pages
 from lab.workloads.lines import monotonic_us, say
 from lab.workloads.stall import High, Toucher, first_stalled_us, some_total_us
 
-__all__ = ["Stop", "Void", "figures", "first_stop"]
+__all__ = ["Entry", "Follower", "Stop", "Void", "figures", "first_stop", "stalls_by_high"]
 
 _MIB = 1 << 20
 _COLD_MIB = 640
@@ -108,35 +108,6 @@ class Follower:
         return [json.loads(line) for line in lines if b'"event":{' in line]
 
 
-class Child:
-    """A process in a cgroup that does what a word says and answers with a number.
-
-    Args:
-        cgroup: Folder of the cgroup.
-        prepare: Called in the new process before it joins; returns what serves a word.
-    """
-
-    def __init__(self, cgroup: str, prepare: Callable[[], Callable[[str], int]]) -> None:
-        self._here, there = socket.socketpair()
-        if os.fork() == 0:
-            self._here.close()
-            serve = prepare()
-            with open(f"{cgroup}/cgroup.procs", "w") as file:
-                file.write("0")
-            while word := there.recv(16).decode():
-                there.send(str(serve(word)).encode())
-            os._exit(0)
-        there.close()
-
-    def tell(self, word: str) -> None:
-        """Ask for something."""
-        self._here.send(word.encode())
-
-    def answer(self) -> int:
-        """Wait for the answer."""
-        return int(self._here.recv(32) or b"0")
-
-
 class Work:
     """The cgroup that is evicted: fills it with cold cache, and stalls in it on direct reads."""
 
@@ -182,7 +153,8 @@ def _fill() -> int:
     return _COLD_MIB
 
 
-def _sibling(cgroup: str) -> Callable[[str], int]:
+def stalls_by_high(cgroup: str) -> Callable[[str], int]:
+    """What stalls on memory in this cgroup, and answers with its first stalled microsecond."""
     high = High(cgroup)
     pressure = os.open(f"{cgroup}/memory.pressure", os.O_RDONLY)
 
@@ -212,7 +184,7 @@ class Lab:
         self.varlink = VarlinkCall(connected(arguments.varlink_port))
         self.kata = KataCall(connected(arguments.ttrpc_port))
         self.work = Child(arguments.work, lambda: Work(arguments.work))
-        self.sibling = Child(arguments.sibling, lambda: _sibling(arguments.sibling))
+        self.sibling = Child(arguments.sibling, lambda: stalls_by_high(arguments.sibling))
         self._tracing = Tracing()
         self._follower = Follower(arguments.trace)
 

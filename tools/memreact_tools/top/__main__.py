@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 from memreact_schemas.control import SOCKET
+from memreact_schemas.recording import RecordingError
 from memreact_tools.address import Address, AddressError, parse_address
+from memreact_tools.ctl.duration import parse_duration
 from memreact_tools.ctl.guests import addresses_in
+from memreact_tools.ctl.keys import Misused
 from memreact_tools.plain import plain
 from memreact_tools.top.board import Board
 from memreact_tools.top.command_line import parser
@@ -32,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     try:
         source = _source(asked)
-    except (AddressError, UnicodeDecodeError) as error:
+    except (AddressError, Misused, UnicodeDecodeError) as error:
         return _trouble(str(error), _MISUSED)
-    except OSError as error:
+    except (OSError, RecordingError) as error:
         return _trouble(str(error), _COULD_NOT)
     glyphs = ASCII if asked.ascii or not _takes_unicode() else UNICODE
     board = Board(source, glyphs)
@@ -47,10 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _source(asked: argparse.Namespace) -> Source:
+    if asked.replay is not None:
+        return _recording(asked)
     addresses = _addresses(asked)
     if not addresses:
         raise AddressError(f"{asked.address_file} has no address")
     return Live(addresses, Intervals(read=asked.delay, tree=max(2 * asked.delay, 1.0)))
+
+
+def _recording(asked: argparse.Namespace) -> Source:
+    from memreact_tools.top.replay import Recording  # noqa: PLC0415  # seldom
+
+    recording = Recording(asked.replay)
+    recording.faster(asked.speed)
+    recording.start()
+    if asked.at is not None:
+        recording.jump(parse_duration(asked.at))
+    return recording
 
 
 def _addresses(asked: argparse.Namespace) -> list[Address]:
@@ -83,16 +98,21 @@ def _screen(asked: argparse.Namespace, board: Board) -> int:
     for name in ("COLUMNS", "LINES"):  # the terminal knows its size, also after it has changed
         os.environ.pop(name, None)
     app = Top(board, no_color=asked.no_color)
-    board.source.start()
+    _start(board)
     app.run()
     return app.return_code or _DONE
+
+
+def _start(board: Board) -> None:
+    """Begin; a recording stands already where it was asked to begin."""
+    if board.player is None:
+        board.source.start()
 
 
 def _print(asked: argparse.Namespace, board: Board) -> int:
     from memreact_tools.top.printer import print_frames  # noqa: PLC0415  # the screen needs none
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    board.source.start()
+    _start(board)
     try:
         return print_frames(asked, board)
     except BrokenPipeError:  # as of `memreact-top --plain | head`

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 from textual import events
 from textual.app import App, ComposeResult
 
+from memreact_tools.ctl.duration import parse_duration
+from memreact_tools.ctl.keys import Misused
 from memreact_tools.top.board import Board
 from memreact_tools.top.lines import title
 from memreact_tools.top.palette import Palette, palette_for
@@ -24,7 +26,6 @@ _PAINT_EVERY = 5  # pumps without news: ages and the clock move on
 _LOG_LEAST, _LOG_SHARE = 5, 4
 _TREE_BESIDE_SHEET = 3
 _TYPED_MAX = 200
-_JUMP = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s?)?", re.ASCII)
 _JUMP_S = 10.0
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -137,8 +138,7 @@ class Top(App[None]):
         if self.sheet_of == "help":
             body = help_sheet(width, glyphs, plays=board.player is not None)
             self.sheet_pane.show(title("help", width, glyphs), body)
-        elif self.sheet_of == "decision" and board.guest.log:
-            entry = board.guest.log[min(self.log_pane.cursor, len(board.guest.log) - 1)]
+        elif self.sheet_of == "decision" and (entry := self.log_pane.entry()) is not None:
             body = decision_sheet(entry, board.guest, board.clock, width, glyphs)
             self.sheet_pane.show(title("the figures behind it", width, glyphs), body)
         elif self.sheet_of == "cgroup" and (place := self.tree_pane.place()) is not None:
@@ -210,6 +210,7 @@ class Top(App[None]):
             "/": lambda: self._ask("filter", self.board.view.filter, self._filter),
             "e": self._hide_empty,
             "f": self._follow,
+            "a": self._every_decision,
         }
         return moves | others | (self._player_keys() if self.board.player is not None else {})
 
@@ -293,6 +294,9 @@ class Top(App[None]):
         self.board.view.hide_empty = not self.board.view.hide_empty
         self.board.view_changed()
 
+    def _every_decision(self) -> None:
+        self.board.view.every_decision = not self.board.view.every_decision
+
     def _follow(self) -> None:
         self.log_pane.move_to(self.log_pane.count() - 1)
 
@@ -301,10 +305,11 @@ class Top(App[None]):
         self.board.view_changed()
 
     def _jump(self, text: str) -> None:
-        parts = _JUMP.fullmatch(text.strip())
-        if parts is not None and self.board.player is not None and text.strip():
-            hours, minutes, seconds = (int(part or 0) for part in parts.groups())
-            self.board.player.jump(hours * 3600 + minutes * 60 + seconds)
+        """Go to a time; what is none leaves it where it is."""
+        if self.board.player is None:
+            return
+        with suppress(Misused):
+            self.board.player.jump(0.0 if text.strip() == "0" else parse_duration(text))
 
     def _ask(self, prompt: str, typed: str, enter: Callable[[str], None]) -> None:
         """Let something be typed on the last line."""

@@ -37,7 +37,18 @@ def parser() -> argparse.ArgumentParser:
         help="between two readings (1)",
     )
     _looks(top)
+    _replays(top)
     return top
+
+
+def _replays(top: argparse.ArgumentParser) -> None:
+    top.add_argument(
+        "--replay", metavar="FILE", help="play a recording, as memreact-ctl record writes it"
+    )
+    top.add_argument("--at", metavar="TIME", help="begin so long after its begin, as in 90 or 5m")
+    top.add_argument(
+        "--speed", type=_factor, default=1.0, metavar="N", help="so many times as fast (1)"
+    )
 
 
 def _looks(top: argparse.ArgumentParser) -> None:
@@ -62,6 +73,13 @@ def _delay(text: str) -> float:
     if not _DELAY_LEAST <= seconds <= 86_400:  # noqa: PLR2004  # a day
         raise ValueError(text)
     return seconds
+
+
+def _factor(text: str) -> float:
+    factor = float(text)
+    if not 1 / 16 <= factor <= 4096:  # noqa: PLR2004  # what the keys reach
+        raise ValueError(text)
+    return factor
 
 
 def _count(text: str) -> int:

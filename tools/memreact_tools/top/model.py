@@ -24,6 +24,7 @@ from memreact_tools.top.source import (
     Lost,
     Met,
     Read,
+    Stalled,
     StatusSeen,
     Told,
     TreeSeen,
@@ -121,7 +122,9 @@ class GuestModel:
     last: dict[str, DecisionRow] = field(default_factory=dict)
     tree_version: int = 0
     log_version: int = 0
+    recorded: bool = False
     _number: int = 0
+    _total: Stalled | None = None
     _offset_us: int | None = None
     _use_at_us: dict[str, int] = field(default_factory=dict)
     _readings: deque[GuestReading] = field(default_factory=lambda: deque(maxlen=_RATE_READINGS))
@@ -146,6 +149,8 @@ class GuestModel:
                 self._decided(at_us, row, dropped)
             case Read(reading):
                 self._read(at_us, reading)
+            case Stalled():
+                self._stalled(at_us, update)
         self.heard_at_us = max(self.heard_at_us, at_us)
 
     def _met(self, at_us: int) -> None:
@@ -177,7 +182,7 @@ class GuestModel:
     def _begin_anew(self, at_us: int) -> None:
         """Another daemon: what it counts begins at 0, and of the one before it nothing is left."""
         self.restarts += 1
-        self._number = 0
+        self._number, self._total = 0, None
         for held in (self.last, self.uses, self.stalls_ppm, self._use_at_us, self._readings):
             held.clear()
         self.reading = None
@@ -232,6 +237,12 @@ class GuestModel:
         for use in reading.cgroups:
             self._use(use, reading.at_us)
 
+    def _stalled(self, at_us: int, now: Stalled) -> None:
+        before, self._total = self._total, now
+        if before is not None and before.at_us < now.at_us:
+            share = _ppm(now.total_us - before.total_us, now.at_us - before.at_us)
+            self.points.append(Point(at_us, share, 0))
+
     def _use(self, use: CgroupUse, at_us: int) -> None:
         before, then_us = self.uses.get(use.path), self._use_at_us.get(use.path, at_us)
         if before is not None and use.stall_us is not None and before.stall_us is not None:
@@ -250,7 +261,9 @@ class GuestModel:
     def silent_us(self, now_us: int) -> int:
         """For how long nothing was heard, if that is too long; else 0."""
         silent = now_us - self.heard_at_us
-        return silent if self.state == "live" and silent > _STALLED_AFTER_US else 0
+        if self.recorded or self.state != "live" or silent <= _STALLED_AFTER_US:
+            return 0
+        return silent
 
     def own(self) -> OwnRate | None:
         """What memreact costs, over the last readings."""
@@ -290,10 +303,11 @@ class Model:
 
     Args:
         names: Of the guests, in the order in which they are shown.
+        recorded: They tell nothing by themselves: to be silent means nothing.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.guests = {name: GuestModel(name) for name in names}
+    def __init__(self, names: Sequence[str], *, recorded: bool = False) -> None:
+        self.guests = {name: GuestModel(name, recorded=recorded) for name in names}
 
     def take(self, updates: Iterable[Told]) -> None:
         """Take in what came."""

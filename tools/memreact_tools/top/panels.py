@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from memreact_schemas.status import LedgerStatus, Status
 from memreact_tools.ctl.show import span
+from memreact_tools.top.cells import cells, safe, tail
 from memreact_tools.top.chart import Chart, marks_line, spark_line, spark_rows
 from memreact_tools.top.lines import Glyphs, Line, Part, Row, bar, title
 from memreact_tools.top.model import GuestModel
-from memreact_tools.top.words import percent, rate, size
+from memreact_tools.top.words import percent, rate, short_span, size
 
 __all__ = ["WIDE", "Scene", "panels"]
 
@@ -22,6 +23,8 @@ _LEFT_SHARE = 46  # percent of the width
 _LABEL = 11
 _VALUE = 6
 _BAR_MAX = 64
+_NOTE_MOST = 30
+_STALE_US = 15_000_000
 _STATES = {
     "paused": "bad",
     "held": "warn",
@@ -72,11 +75,13 @@ def _headline(guest: GuestModel, scene: Scene) -> Line:
     if status is not None:
         row.put(f" {status.version}", "dim")
     if scene.note:
-        row.put(f"  {scene.note}", "title")
+        row.put(f"  {tail(scene.note, _NOTE_MOST, scene.glyphs.cut)}", "title")
     row.put(f"  {scene.glyphs.dot} ", _state_style(guest, scene))
     row.put(_state(guest, scene), _state_style(guest, scene))
     if status is not None and guest.state == "live":
-        row.put(_coming(guest, status, scene), "dim")
+        coming = _coming(guest, status, scene)
+        room = row.left - cells(safe(scene.clock)) - 2
+        row.put(coming if cells(safe(coming)) <= room else "", "dim")
     return row.to_right(f"{scene.clock} ", "dim").done()
 
 
@@ -104,7 +109,8 @@ def _state(guest: GuestModel, scene: Scene) -> str:
 def _coming(guest: GuestModel, status: Status, scene: Scene) -> str:
     there_us = guest.there(scene.now_us)
     if status.next_turn_at_us is not None:
-        return f", next turn in {span(status.next_turn_at_us - there_us)}"
+        left_us = status.next_turn_at_us - there_us
+        return f", next turn in {span(left_us)}" if left_us > 0 else ", a turn is due"
     if status.pause is not None:
         return f" for {span(there_us - status.pause.since_us)}: {_words(status.pause.because)}"
     return ""
@@ -160,7 +166,7 @@ def _side_by_side(guest: GuestModel, scene: Scene) -> list[Line]:
 
 def _memory_panel(guest: GuestModel, scene: Scene) -> list[Line]:
     head = title("where the memory is", scene.width, scene.glyphs)
-    return [head, *(_stage(each, scene) for each in _stages(guest))]
+    return [head, *(_stage(each, scene) for each in _stages(guest, scene.now_us))]
 
 
 class _Stage(NamedTuple):
@@ -173,7 +179,7 @@ class _Stage(NamedTuple):
     note: str = ""
 
 
-def _stages(guest: GuestModel) -> Iterator[_Stage]:
+def _stages(guest: GuestModel, now_us: int) -> Iterator[_Stage]:
     """What is in use, then each stage on the way to the host, and what was swapped."""
     status, reading = guest.status, guest.reading
     ledger = status.ledger if status else None
@@ -182,7 +188,7 @@ def _stages(guest: GuestModel) -> Iterator[_Stage]:
     used = None if free is None or not total else total - free
     yield _Stage("in use", used, total, "used", f"of {size(total)}" if total else "")
     yield _Stage("free", free, total, "free")
-    yield from _told_stages(ledger, total)
+    yield from _told_stages(ledger, total, _age_of(guest, now_us))
     if reading is not None:
         for area in reading.swap:
             zram = area.zram_taken_bytes
@@ -193,12 +199,21 @@ def _stages(guest: GuestModel) -> Iterator[_Stage]:
             yield _Stage(kind, area.used_bytes, area.size_bytes, "swap", note)
 
 
-def _told_stages(ledger: LedgerStatus | None, total: int) -> Iterator[_Stage]:
+def _age_of(guest: GuestModel, now_us: int) -> str:
+    """How long ago the ledger was read, where that is long enough to matter."""
+    ledger = guest.status.ledger if guest.status else None
+    if ledger is None or ledger.read_at_us is None:
+        return ""
+    ago_us = guest.there(now_us) - ledger.read_at_us
+    return f"{short_span(ago_us)} ago" if ago_us >= _STALE_US else ""
+
+
+def _told_stages(ledger: LedgerStatus | None, total: int, age: str) -> Iterator[_Stage]:
     reportable = ledger.reportable_bytes if ledger else None
     reported = ledger.reported_bytes if ledger else None
     returned = ledger.returned_bytes if ledger else None
-    yield _Stage("reportable", reportable, total, "reportable")
-    yield _Stage("reported", reported, total, "reported")
+    yield _Stage("reportable", reportable, total, "reportable", age)
+    yield _Stage("reported", reported, total, "reported", age)
     note = ""
     if ledger is not None and ledger.host_holds_bytes is not None:
         note = f"host holds {size(ledger.host_holds_bytes)}"
@@ -261,7 +276,7 @@ def _chart(guest: GuestModel, scene: Scene, width: int) -> Chart:
 
 def _now_of(guest: GuestModel) -> str:
     if guest.reading is not None and guest.reading.memory_stall_us is None:
-        return "n/a, this kernel does not count it"
+        return "n/a, no PSI here"
     if not guest.points:
         return "-"
     point = guest.points[-1]
@@ -304,10 +319,11 @@ def _funnel_line(guest: GuestModel, status: Status, scene: Scene) -> Line:
     row = Row(scene.width, scene.glyphs).put(" ")
     free = _free(guest)
     row.field("to the host", _LABEL + 1, "label").put("free ", "dim").put(size(free), "free")
-    for stage in _told_stages(status.ledger, 0):
+    age = _age_of(guest, scene.now_us)
+    for stage in _told_stages(status.ledger, 0, age):
         row.put(f" {scene.glyphs.flow} ", "rule").put(f"{stage.label} ", "dim")
         row.put(size(stage.amount), stage.style)
-    return row.done()
+    return row.to_right(f"{age} ", "dim").done()
 
 
 def _footline(guest: GuestModel, status: Status, scene: Scene) -> Line:
@@ -343,7 +359,7 @@ def _done_parts(status: Status) -> Sequence[Part]:
 def _cost(guest: GuestModel) -> str:
     own = guest.own()
     if own is None:
-        return "its cost: n/a"
+        return "" if guest.recorded else "its cost: n/a"
     cpu = "" if own.cpu_ppm is None else f"{percent(own.cpu_ppm)} cpu, "
     woken = "" if own.wake_ups_per_ks is None else f", {rate(own.wake_ups_per_ks)} wake-ups"
     return f"itself: {cpu}{size(own.cost.rss_bytes)}{woken}"

@@ -27,8 +27,12 @@ def print_frames(asked: argparse.Namespace, board: Board) -> int:
         asked: What was typed.
         board: What is looked at; its source runs.
     """
+    if board.player is not None:
+        while board.player.behind:  # all that is before the moment that was asked for
+            board.pump()
     board.view.turned = {(name, "") for name in board.source.guests}  # unfold each guest
-    _first(board, asked.delay)
+    if board.player is None:
+        _first(board, asked.delay)
     numbers = dict.fromkeys(board.source.guests, 0)
     printed = 0
     while True:

@@ -30,6 +30,7 @@ KEYS = (
     ("/", "show only cgroups with this in their path; empty shows all"),
     ("e", "leave out cgroups that use nothing"),
     ("f", "follow the newest decision again"),
+    ("a", "all decisions, also those that left something alone"),
     ("escape", "close what is open, end the filter"),
 )
 PLAYER_KEYS = (
@@ -37,7 +38,7 @@ PLAYER_KEYS = (
     (".", "to the next decision"),
     ("+ -", "faster, slower"),
     ("[ ]", "ten seconds back, on"),
-    ("j", "jump to a time: 90, 5m or 1h2m after the begin"),
+    ("j", "jump to a time after the begin, as in 90 or 5m"),
 )
 
 _Pairs = Iterator[tuple[str, str, str]]

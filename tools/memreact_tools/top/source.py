@@ -17,6 +17,7 @@ __all__ = [
     "Player",
     "Read",
     "Source",
+    "Stalled",
     "StatusSeen",
     "Told",
     "TreeSeen",
@@ -74,7 +75,19 @@ class Read(NamedTuple):
     reading: GuestReading
 
 
-Update: TypeAlias = Met | Lost | Warned | StatusSeen | TreeSeen | Decided | Read
+class Stalled(NamedTuple):
+    """How long the whole guest has stalled since its boot, memory and io together.
+
+    Args:
+        at_us: On the guest's clock.
+        total_us: So long.
+    """
+
+    at_us: int
+    total_us: int
+
+
+Update: TypeAlias = Met | Lost | Warned | StatusSeen | TreeSeen | Decided | Read | Stalled
 
 
 class Told(NamedTuple):
@@ -128,6 +141,10 @@ class Player(Source, Protocol):
     generation: int
     playing: bool
     speed: float
+
+    @property
+    def behind(self) -> bool:
+        """Something was recorded up to where it stands, and not taken yet."""
 
     def play(self, *, on: bool) -> None:
         """Play, or stand still."""

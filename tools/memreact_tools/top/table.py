@@ -247,7 +247,7 @@ def _why(place: Place, model: GuestModel, now_us: int, width: int) -> list[Part]
 def _coming(eviction: NextEviction, there_us: int) -> str:
     if eviction.at_us is None:
         return eviction.text
-    return f"something may go in {short_span(eviction.at_us - there_us)}"
+    return f"may go in {short_span(eviction.at_us - there_us)}"
 
 
 def page_bytes_of(model: GuestModel) -> int:
@@ -255,12 +255,23 @@ def page_bytes_of(model: GuestModel) -> int:
     return model.status.page_bytes if model.status else 0
 
 
-def log_title(model: GuestModel, width: int, glyphs: Glyphs, *, many: bool) -> Line:
-    """The heading of the decision log, with what is missing in it."""
+def log_title(
+    model: GuestModel, width: int, glyphs: Glyphs, *, many: bool = False, hidden: int = 0
+) -> Line:
+    """The heading of the decision log, with what is missing in it.
+
+    Args:
+        model: Of the guest.
+        width: In cells.
+        glyphs: What to draw with.
+        many: Say of which guest, for there are several.
+        hidden: Decisions that are not shown, for nothing was done.
+    """
     made = model.status.decisions if model.status else 0
     where = f" of {safe(model.name)}" if many else ""
     lost = f", {model.dropped} not told in time" if model.dropped else ""
-    return title(f"decisions{where}: {made}{lost}", width, glyphs)
+    alone = f", {hidden} that left something alone are hidden (a)" if hidden else ""
+    return title(f"decisions{where}: {made}{lost}{alone}", width, glyphs)
 
 
 def log_line(
@@ -289,9 +300,10 @@ def log_line(
 
 def verdict_style(row: DecisionRow) -> str:
     """How much a decision matters, as a style."""
-    if row.verdict == "pause" or "over_limit" in row.because or row.because == "oom":
+    over = "over_limit" in row.because or row.because in ("oom", "limit_hit")
+    if row.verdict == "pause" or (over and row.verdict == "end"):
         return "bad"
-    if row.verdict in ("hold", "refuse"):
+    if over or row.verdict in ("hold", "refuse"):
         return "warn"
     if row.figures.get("evicted_pages") or row.verdict in ("compacted", "squeezed"):
         return "did"
