@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 .PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
-	demo screens latency compaction breakoff view ledger storm recording clean
+	demo screens latency compaction breakoff view ledger swap storm recording clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ latency: .venv/.complete deb ## how long from a stall to the stop, in a real gue
 	$(LAB) setup
 	$(LAB) latency
 
+swap: .venv/.complete deb ## cold memory of a real guest goes to its host's file and to zram, and comes back
+	$(LAB) setup
+	$(LAB) swap
 compaction: .venv/.complete deb ## what comes back of memory in pieces, a guest for each row of a table
 	$(LAB) setup
 	$(LAB) compaction

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from memreact.sources.close_look import Looks
     from memreact.telemetry.metrics import Exporter
 
+_DECISIONS_TOLD = 40
+
 __all__ = ["Shown", "clock_time", "take_stock"]
 
 _USES_AT_ONCE = 16
@@ -193,10 +195,13 @@ class Shown:
             return None
         loop = asyncio.get_running_loop()
         look = await loop.run_in_executor(None, self._look_at, name)
-        state, rows = self._reactor.state, self._decisions.rows()
+        state = self._reactor.state
         if name not in state.memcgs:
             return None
-        return explanation_of(state, self._store.settings, name, look, rows=rows, now=now_us())
+        decisions = self._decisions.rows_on(name, _DECISIONS_TOLD)
+        return explanation_of(
+            state, self._store.settings, name, look, decisions=decisions, now=now_us()
+        )
 
     def _look_at(self, name: str) -> CloseLook:
         """Read all of it, on a thread: it asks about each process."""

@@ -163,6 +163,7 @@ class MemreactService:
         self._settings_told: tuple[_Told, Encoded] | None = None
         self._telling = asyncio.Lock()
         self._explaining = asyncio.Lock()
+        self._explaining_to_readers = asyncio.Lock()
         self._foreseeing = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._squeezing: Squeezing | None = None
@@ -296,11 +297,17 @@ class MemreactService:
             raise _not_possible(str(error)) from error
 
     def _explain(self, call: control.Explain, peer: Peer) -> Coroutine[Any, Any, control.Explained]:
-        del peer
-        return self._explained(_normal(call.path))
+        return self._explained_to(peer, _normal(call.path))
+
+    async def _explained_to(self, peer: Peer, path: str) -> control.Explained:
+        """Explain to one after the other; whoever may write waits for one reader at the most."""
+        if peer.may_write:
+            return await self._explained(path)
+        async with self._explaining_to_readers:
+            return await self._explained(path)
 
     async def _explained(self, path: str) -> control.Explained:
-        """Explain to one after the other: each look asks about many processes."""
+        """One look at a time: each asks about many processes."""
         async with self._explaining:
             explanation = await self._guest.explain(path)
         if explanation is None:

@@ -106,6 +106,9 @@ class Daemon:
         self.swap_trouble: SwapTrouble | None = None
         self.examined = 0
         self.explaining = self.most_explained = 0
+        self.explained: list[str] = []
+        self.may_explain = asyncio.Event()
+        self.may_explain.set()
         self.foreseen: list[Settings] = []
         self.examining = threading.Event()
         self.examining.set()
@@ -169,6 +172,8 @@ class Daemon:
         self.explaining += 1
         self.most_explained = max(self.most_explained, self.explaining)
         await asyncio.sleep(0)
+        await self.may_explain.wait()
+        self.explained.append(path)
         self.explaining -= 1
         found = next(self.cgroups(path), None)
         if found is None:
@@ -537,6 +542,23 @@ async def test_cgroups_are_explained_to_one_after_the_other(daemon: Daemon) -> N
             assert answer is not None
             assert answer["parameters"]["explanation"]["cgroup"]["path"] == "/a"
     assert daemon.most_explained == 1
+
+
+@pytest.mark.asyncio
+async def test_whoever_may_write_waits_for_one_reader_at_the_most(daemon: Daemon) -> None:
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(daemon.serve(READER)) for _ in range(5)]
+        writer = await stack.enter_async_context(daemon.serve())
+        daemon.may_explain.clear()
+        for reader in readers:
+            await reader.send(call(f"{IO}.Explain", {"path": "/a"}))
+        await settled()
+        await writer.send(call(f"{IO}.Explain", {"path": "/b"}))
+        await settled()
+        daemon.may_explain.set()
+        for client in (*readers, writer):
+            assert await client.message() is not None
+    assert daemon.explained.index("/b") == 1
 
 
 @pytest.mark.parametrize(

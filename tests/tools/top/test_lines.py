@@ -37,6 +37,7 @@ def lines_of(board: Board, width: int, height: int) -> list[Line]:
     guest = board.guest
     lines = [*board.panels(width, height), board.head(width), board.log_title(width)]
     lines += [board.place(place, width) for place in places]
+    board.view.every_decision = True
     lines += [board.log_line(at, width) for at in range(len(guest.log))]
     for place in places:
         if place.node is not None:
