@@ -48,6 +48,7 @@ from memreact_schemas.config import Compact, Memcg
 from memreact_schemas.protobuf import decode, encode
 from memreact_schemas.swap import AlreadySwap, NoSuchDevice, SwapArea, SwapRefused
 from tests.conftest import LOOPS
+from tests.effort import examples
 from tests.memreact.control.ttrpc_ends import AGENT, HEALTH, Agent, Refusals, call, calling
 
 READER = Peer("uid 1000", may_read=True, may_write=False)
@@ -626,7 +627,7 @@ async def sends_and_ends(agent: Agent, pieces: list[bytes]) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 @given(pieces=ANYTHING)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_whatever_arrives_the_next_caller_is_served(
     loop: Callable[[], asyncio.AbstractEventLoop], pieces: list[bytes]
 ) -> None:
