@@ -74,6 +74,8 @@ def swaps(service: Service) -> list[str]:
 def test_a_disk_that_comes_later_is_waited_for_used_and_given_back(
     service: Service, disk: Disk, record_property: RecordProperty
 ) -> None:
+    exposed = service.guest.run("systemd-analyze security --no-pager memreact.service | tail -1")
+    record_property("exposure", exposed.stdout)
     waiting = begin(service, "--json", "swap", "add", SERIAL, "--make", "--wait", "30s")
     disk.plug()
     added = msgspec.json.decode(waiting.wait(60).stdout, type=Told)
