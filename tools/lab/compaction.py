@@ -26,6 +26,7 @@ _MIXED_S = 110.0
 _ZRAM_MIB = 512
 _ORDER = "/sys/module/page_reporting/parameters/page_reporting_order"
 _JOURNAL = (
+    "grep -E 'Node|type' /proc/pagetypeinfo; "
     "journalctl --no-pager -u memreact.service -o short-monotonic --no-hostname | "
     "grep -E 'action=(compact|compacted|turn|pause|resume) '"
 )

@@ -410,13 +410,13 @@ def test_a_turn_under_way_gives_way_and_is_taken_after_it() -> None:
 def test_a_compaction_under_way_gives_way() -> None:
     guest = guest_with(small=200_000)
     guest.compact_us = 20 * SECOND
-    shop = with_files(guest, "/shop", 300, ages=3)
+    shop = with_files(guest, "/shop", 150, ages=3)
     guest.run_while(lambda: not guest.count_doing(Compact))
     guest.frees_into = guest.zones[0]
     squeeze(guest, 20)
     assert guest.watched.state.squeeze is not None
     assert end_of(guest).because.code in {"target", "nothing_left"}
-    assert left_mb(shop) < 300
+    assert left_mb(shop) < 150
 
 
 def test_a_second_one_is_told_whose_the_first_is() -> None:
