@@ -86,6 +86,7 @@ ROWS: Mapping[str, _Row] = {
     "mixed-evict": _Row(_mixed, "gain", compacts=False, swap=True),
     "mixed-threshold": _Row(_mixed, "threshold", swap=True),
     "mixed-gain": _Row(_mixed, "gain", swap=True),
+    "mixed-gain-5": _Row(_mixed, "gain", order=5, swap=True),
 }
 """What can be measured, in the order in which it is."""
 
