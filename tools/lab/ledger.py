@@ -64,7 +64,9 @@ def ledger(package: Path, seconds: float) -> int:
         _wait(guest, began + seconds)
         last = _reading(guest, service)
         free_held = free_yet_held_bytes(guest)
-    print(f"{table(first, last)}\nfree, and the host has it, frame by frame  {free_held / _MIB:.1f}")
+    print(
+        f"{table(first, last)}\nfree, and the host has it, frame by frame  {free_held / _MIB:.1f}"
+    )
     off = difference_percent(first, last)
     if abs(off) > _OFF_PERCENT:
         print(f"not reached: the ledger is {off:.1f} % off the host's figure")
