@@ -50,6 +50,9 @@ _MOST_TRIES = 4
 # measured, that halves the pages that move. Ages of more periods the kernel does not keep.
 _RIPENS_PERIODS = 3
 _MANY_NEW_PIECES = 2
+# What was touched just before the wait began is aged a turn later, and evicted by the turn after
+# the one at which it is all but cold.
+_TURNS_APART = 2
 
 
 def look(state: State, rules: Rules, now: Instant, *, squeezes: bool = False) -> Step:
@@ -241,7 +244,7 @@ def _waits(
     memory takes to become cold: somebody may read on and on.
     """
     mine, known = rules.base, state.compact
-    longest_us = 0 if mine.disabled else _RIPENS_PERIODS * mine.period_us
+    longest_us = 0 if mine.disabled else (_RIPENS_PERIODS + _TURNS_APART) * mine.period_us
     until = (now if known.waits_since is None else known.waits_since) + longest_us
     expected_bytes = sum(hope.expected_bytes for hope in pay)
     soon_bytes = ripening_pages(state, rules, _RIPENS_PERIODS, now) * page_bytes
