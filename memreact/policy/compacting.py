@@ -23,7 +23,6 @@ from memreact.events import CompactionEnded, Fragmentation, Instant
 from memreact.policy import gain, threshold
 from memreact.policy.eviction import WRITE_ENDS_US
 from memreact.policy.gain import NodeHope
-from memreact.policy.plan import ripening_pages
 from memreact.policy.pressure import BURST_WINDOW_US, guest_stall_between, over, readable
 from memreact.policy.squeeze import after_look, short_pages
 from memreact.policy.state import (
@@ -45,14 +44,6 @@ __all__ = ["ended", "go_on", "look", "look_again", "overdue", "seen"]
 
 # A node that is broken off so often by stalls below the limit is left to the next period.
 _MOST_TRIES = 4
-
-# Evictions that are this close are waited for, where they free half of what is to be gathered:
-# measured, that halves the pages that move. Ages of more periods the kernel does not keep.
-_RIPENS_PERIODS = 3
-_MANY_NEW_PIECES = 2
-# What was touched just before the wait began is aged a turn later, and evicted by the turn after
-# the one at which it is all but cold.
-_TURNS_APART = 2
 
 
 def look(state: State, rules: Rules, now: Instant, *, squeezes: bool = False) -> Step:
@@ -205,9 +196,6 @@ def _judged(
             longest_us = min(longest_us, state.squeeze.deadline - now)
     elif rules.compact.by_gain:
         chosen, because = _by_gain(state, event, hopes)
-        waits = _waits(state, chosen, event.page_bytes, rules, now) if chosen else None
-        chosen, because = (chosen, because) if waits is None else ((), waits)
-        state = _waiting(state, now if waits is not None else None)
     else:
         runs = _by_threshold(state.compact, event, rules.compact, with_movable=with_movable)
         if runs is None:
@@ -233,32 +221,6 @@ def _by_gain(
     if not pay and not any(zone.free_pages > zone.headroom_pages for zone in event.zones):
         return (), Because("below_watermark", saw)
     return pay, Because("gain" if pay else "too_little_to_gain", saw)
-
-
-def _waits(
-    state: State, pay: tuple[NodeHope, ...], page_bytes: int, rules: Rules, now: Instant
-) -> Because | None:
-    """Why a compaction waits: evictions would soon leave nearly as many new pieces.
-
-    What it moved would be evicted then, and the rest be moved again. But it waits no longer than
-    memory takes to become cold: somebody may read on and on.
-    """
-    mine, known = rules.base, state.compact
-    longest_us = 0 if mine.disabled else (_RIPENS_PERIODS + _TURNS_APART) * mine.period_us
-    until = (now if known.waits_since is None else known.waits_since) + longest_us
-    expected_bytes = sum(hope.expected_bytes for hope in pay)
-    soon_bytes = ripening_pages(state, rules, _RIPENS_PERIODS, now) * page_bytes
-    if now >= until or _MANY_NEW_PIECES * soon_bytes < expected_bytes:
-        return None
-    saw: dict[str, int | str] = {"expected_bytes": expected_bytes, "soon_bytes": soon_bytes}
-    return Because("evictions_soon", {**saw, "left_us": until - now})
-
-
-def _waiting(state: State, now: Instant | None) -> State:
-    """The state in which one waits since the moment that it began to; None: none does."""
-    since = state.compact.waits_since
-    since = None if now is None else since if since is not None else now
-    return replace(state, compact=replace(state.compact, waits_since=since))
 
 
 def _for_squeeze(

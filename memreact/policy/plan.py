@@ -16,7 +16,6 @@ from memreact.policy.generations import (
     cold_seq,
     emptied_seq,
     pages_up_to,
-    periods_until_cold,
     ripe,
     spacing_us,
     too_young,
@@ -41,7 +40,6 @@ __all__ = [
     "own_stalls",
     "period_stall",
     "plan",
-    "ripening_pages",
     "still_to_age",
     "with_baselines",
 ]
@@ -121,31 +119,6 @@ def plan(state: State, turn: Turn, survey: Surveyed, rules: Rules, now: Instant)
     )
     targets = tuple(target for _, target in agings)
     return Plan(tuple(candidates), targets, tuple(decisions), stalled, ripening)
-
-
-def ripening_pages(state: State, rules: Rules, periods: int, now: Instant) -> int:
-    """Pages that are not cold yet, and will be within so many periods if nobody touches them."""
-    guest = state.guest
-    pages = 0
-    for memcg in state.memcgs.values() if guest is not None else ():
-        for node in memcg.view.nodes if memcg.view is not None else ():
-            mine = rules_for(rules, memcg.path, node.node)
-            if guest is not None and forbidden(memcg, mine, guest.own_path, now) is None:
-                pages += _ripening(node, mine, periods)
-    return pages
-
-
-def _ripening(node: NodeView, mine: MemcgRules, periods: int) -> int:
-    """The same of one memcg on one node; the two youngest generations are never evicted."""
-    found = node.generations[:-KEPT]
-    may_swap = mine.swap and mine.swappiness_max > 0
-    return sum(
-        each.file_pages + (each.anon_pages if may_swap else 0)
-        for place, each in enumerate(found)
-        if 0
-        < periods_until_cold(node.generations, place, mine.period_us, mine.aging_count_min)
-        <= periods
-    )
 
 
 def forbidden(memcg: Memcg, mine: MemcgRules, own_path: str, now: Instant) -> Because | None:

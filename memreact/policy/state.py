@@ -257,7 +257,6 @@ class Compacting:
         ended_at: When that was done last.
         checked: The pressure at the last check; the next one compares with it.
         skips: Checks since the last compaction.
-        waits_since: From when on one that would pay waits for evictions; None where none does.
         order: What all of the following was learnt at.
         base: What the last whole compaction left.
         zones: What they taught.
@@ -271,7 +270,6 @@ class Compacting:
     ended_at: Instant | None = None
     checked: PressureSample | None = None
     skips: int = 0
-    waits_since: Instant | None = None
     order: int | None = None
     base: Baseline = Baseline()
     zones: Mapping[ZoneKey, ZoneLore] = field(default_factory=lambda: MappingProxyType({}))

@@ -227,51 +227,6 @@ def test_a_turn_that_is_due_waits_for_a_compaction_and_a_compaction_for_a_turn()
     assert guest.count(Survey) > surveys
 
 
-# Waiting for evictions
-
-
-def ripening(mb: int, *, swap: bool = True) -> SimulatedGuest:
-    """A guest with 400 MiB in pieces, and files that will be cold at the turn after the next."""
-    base = replace(BASE, period_us=PERIOD, swap=swap)
-    guest = SimulatedGuest(Rules(base=base, compact=GAIN), compacts=True)
-    guest.zones = [in_pieces()]
-    guest.frees_into, guest.scatters = guest.zones[0], True
-    shop = guest.add("/shop")
-    guest.fill(shop, "file", mb)
-    for _ in range(3):
-        guest.now += PERIOD - 10 * SECOND
-        shop.nodes[0].age(guest.now)
-    return guest
-
-
-def test_what_evictions_free_soon_is_gathered_with_the_rest_in_one_go() -> None:
-    guest = ripening(mb=300)
-    guest.run_while(lambda: not guest.count(Compact), 5 * PERIOD)
-    assert guest.count(Evict), "before the compaction"
-    assert "evictions_soon" in codes(guest, "skip")
-    guest.run_for(4 * PERIOD)
-    assert guest.count(Compact) == 1
-
-
-def test_little_that_is_evicted_soon_is_not_waited_for() -> None:
-    guest = ripening(mb=80)
-    guest.run_while(lambda: not guest.count(Compact), 5 * PERIOD)
-    assert not guest.count(Evict)
-    assert "evictions_soon" not in codes(guest, "skip")
-
-
-def test_no_compaction_waits_longer_than_memory_takes_to_become_cold() -> None:
-    guest = ripening(mb=300)
-    began = guest.now
-    shop = guest.memcgs["/shop"]
-    while not guest.count(Compact):
-        guest.memcgs["/shop"].nodes[0].held.clear()
-        guest.fill(shop, "file", 300, pread=True)
-        guest.run_for(PERIOD // 4)
-        assert guest.now < began + 6 * PERIOD
-    assert guest.watched.state.compact.waits_since is None
-
-
 # Skipped
 
 
