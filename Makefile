@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --pretty=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 
 .PHONY: help setup test test-fast checks lint unit floor system wheel wheel-check deb deb-check \
-	demo screens latency compaction breakoff view ledger storm clean
+	demo screens latency compaction breakoff view ledger swap storm recording clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +44,8 @@ lint: .venv/.complete ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/mypy tests packaging
 	$(BIN)/lint-imports --no-logo
 
-unit: .venv/.complete ## unit tests on the newest versions
-	$(BIN)/python $(PYTEST) $(TWO_CORES)
+unit: .venv/.complete ## unit tests on the newest versions, random input with a third of its examples
+	MEMREACT_TESTS=quick $(BIN)/python $(PYTEST) $(TWO_CORES)
 
 floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13, with coverage
 	@packaging/need tmux
@@ -94,6 +94,9 @@ latency: .venv/.complete deb ## how long from a stall to the stop, in a real gue
 	$(LAB) setup
 	$(LAB) latency
 
+swap: .venv/.complete deb ## cold memory of a real guest goes to its host's file and to zram, and comes back
+	$(LAB) setup
+	$(LAB) swap
 compaction: .venv/.complete deb ## what comes back of memory in pieces, a guest for each row of a table
 	$(LAB) setup
 	$(LAB) compaction
@@ -112,6 +115,11 @@ ledger: .venv/.complete deb ## memreact's books beside what the host holds, for 
 
 storm: .venv/.complete ## thousands of settings updates a second at the real daemon, under real pressure
 	$(LAB) storm
+
+recording: .venv/.complete deb ## ten minutes of turns recorded and decided again, what-ifs, the cost
+	$(LAB) setup
+	@mkdir -p build
+	$(LAB) recording
 
 clean: ## remove what was built; .venv and the lab's images stay
 	rm -rf build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

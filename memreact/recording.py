@@ -25,7 +25,7 @@ from memreact_schemas.trace import NULL, Failed, Source
 
 __all__ = ["Breaches", "Recording"]
 
-_TOLD = frozenset({"turn", "pause", "resume"})
+_TOLD = frozenset({"turn", "resume"})  # where nobody is hurt, and nothing runs
 _BREACHES = frozenset({"stall_over_limit", "guest_stall_over_limit", "oom", "limit_hit"})
 _OVER = frozenset({"resume", "turn"})
 _APART_US = 600_000_000

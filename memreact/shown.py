@@ -19,6 +19,7 @@ from memreact.bookkeeper import Bookkeeper
 from memreact.control.service import Foreseen, Guest
 from memreact.control.squeezing import Squeezer
 from memreact.control.store import SettingsStore
+from memreact.control.swapping import Swapper
 from memreact.events import BatchEnded, Event, Instant
 from memreact.policy.asked import why_not_run
 from memreact.policy.squeeze import why_not_squeeze
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from memreact.sources.close_look import Looks
     from memreact.telemetry.metrics import Exporter
 
+_DECISIONS_TOLD = 40
+
 __all__ = ["Shown", "clock_time", "take_stock"]
 
 _USES_AT_ONCE = 16
@@ -58,6 +61,7 @@ class Shown:
         hub: Who follows.
         layout: Where the kernel shows its files.
         books: Where the memory is.
+        swapper: Takes disks into use as swap.
         measures: What was counted for metrics.
         recorder: Who records.
     """
@@ -73,6 +77,7 @@ class Shown:
         books: Bookkeeper,
         measures: Measures,
         recorder: Recorder,
+        swapper: Swapper | None = None,
     ) -> None:
         self._reactor = reactor
         self._store = store
@@ -80,6 +85,7 @@ class Shown:
         self._hub = hub
         self._layout = layout
         self._books = books
+        self._swapper = swapper
         self._measures = measures
         self._exporter: Exporter | None = None
         self._recorder = recorder
@@ -103,6 +109,7 @@ class Shown:
             host_holds=self._books.host_holds,
             explain=self.explain,
             squeezer=self._squeezer(),
+            swapper=self._swapper,
             look=self.look,
             kept=self._decisions.rows,
             recorder=self._recorder,
@@ -193,10 +200,13 @@ class Shown:
             return None
         loop = asyncio.get_running_loop()
         look = await loop.run_in_executor(None, self._look_at, name)
-        state, rows = self._reactor.state, self._decisions.rows()
+        state = self._reactor.state
         if name not in state.memcgs:
             return None
-        return explanation_of(state, self._store.settings, name, look, rows=rows, now=now_us())
+        decisions = self._decisions.rows_on(name, _DECISIONS_TOLD)
+        return explanation_of(
+            state, self._store.settings, name, look, decisions=decisions, now=now_us()
+        )
 
     def _look_at(self, name: str) -> CloseLook:
         """Read all of it, on a thread: it asks about each process."""

@@ -16,7 +16,7 @@ from memreact_tools.ctl.keys import key_names
 from memreact_tools.host.__main__ import _parser as host
 from memreact_tools.top.command_line import parser as top
 
-__all__ = ["COMMANDS", "completion", "main"]
+__all__ = ["COMMANDS", "completion", "main", "words_of"]
 
 COMMANDS = {"memreact": memreact, "memreact-ctl": ctl, "memreact-host": host, "memreact-top": top}
 
@@ -72,6 +72,20 @@ def completion(name: str) -> str:
         values="\n".join(line for path, each in parsers.items() for line in _values(path, each)),
         words="\n".join(_words(path, each) for path, each in parsers.items()),
     )
+
+
+def words_of(name: str) -> set[str]:
+    """Give every verb of a command and every long option that is no secret."""
+    parsers = dict(_below(COMMANDS[name](), ""))
+    verbs = {verb for path in parsers for verb in path.split()}
+    return verbs | {
+        option
+        for parser in parsers.values()
+        for action in parser._actions  # noqa: SLF001  # argparse has no other way to ask
+        if action.help != argparse.SUPPRESS
+        for option in action.option_strings
+        if option.startswith("--")
+    }
 
 
 def _below(

@@ -25,7 +25,14 @@ from memreact.control.store import (
     SettingsStore,
 )
 from memreact.control.swapping import Swapper, answered
-from memreact.control.varlink import Answer, Encoded, Stream, VarlinkError, invalid_parameter
+from memreact.control.varlink import (
+    Answer,
+    Encoded,
+    Lasting,
+    Stream,
+    VarlinkError,
+    invalid_parameter,
+)
 from memreact.events import (
     Event,
     HoldAsked,
@@ -47,9 +54,7 @@ from memreact_schemas.swap import (
     AddSwap,
     ListSwap,
     RemoveSwap,
-    SwapAdded,
     SwapAreas,
-    SwapRemoved,
 )
 
 __all__ = ["Foreseen", "Guest", "MemreactService"]
@@ -163,6 +168,7 @@ class MemreactService:
         self._settings_told: tuple[_Told, Encoded] | None = None
         self._telling = asyncio.Lock()
         self._explaining = asyncio.Lock()
+        self._explaining_to_readers = asyncio.Lock()
         self._foreseeing = asyncio.Lock()
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._squeezing: Squeezing | None = None
@@ -296,11 +302,17 @@ class MemreactService:
             raise _not_possible(str(error)) from error
 
     def _explain(self, call: control.Explain, peer: Peer) -> Coroutine[Any, Any, control.Explained]:
-        del peer
-        return self._explained(_normal(call.path))
+        return self._explained_to(peer, _normal(call.path))
+
+    async def _explained_to(self, peer: Peer, path: str) -> control.Explained:
+        """Explain to one after the other; whoever may write waits for one reader at the most."""
+        if peer.may_write:
+            return await self._explained(path)
+        async with self._explaining_to_readers:
+            return await self._explained(path)
 
     async def _explained(self, path: str) -> control.Explained:
-        """Explain to one after the other: each look asks about many processes."""
+        """One look at a time: each asks about many processes."""
         async with self._explaining:
             explanation = await self._guest.explain(path)
         if explanation is None:
@@ -440,15 +452,15 @@ class MemreactService:
         del call, peer
         return await self._swapper().areas()
 
-    def _add_swap(self, call: AddSwap, peer: Peer) -> Coroutine[Any, Any, SwapAdded]:
+    def _add_swap(self, call: AddSwap, peer: Peer) -> Lasting:
         if call.serial is call.pci_path is call.uuid is None:
             raise VarlinkError(varlink.InvalidParameter("serial"))
-        return answered(self._swapper().add(call), call, peer, self._audit)
+        return Lasting(answered(self._swapper().add, call, peer, self._audit))
 
-    def _remove_swap(self, call: RemoveSwap, peer: Peer) -> Coroutine[Any, Any, SwapRemoved]:
+    def _remove_swap(self, call: RemoveSwap, peer: Peer) -> Lasting:
         if call.serial is call.pci_path is call.uuid is call.path is None:
             raise VarlinkError(varlink.InvalidParameter("serial"))
-        return answered(self._swapper().remove(call), call, peer, self._audit)
+        return Lasting(answered(self._swapper().remove, call, peer, self._audit))
 
     def _swapper(self) -> Swapper:
         if self._guest.swapper is None:

@@ -15,6 +15,8 @@ __all__ = ["INT_MAX", "DecisionLog", "as_text", "row_of"]
 INT_MAX = 2**63 - 1
 """The largest number that Varlink holds."""
 
+_OF_FREE_MEMORY = frozenset({"back_off", "compact", "compacted", "skip"})
+
 
 class DecisionLog:
     """Keeps the newest; how many were ever made is counted.
@@ -44,6 +46,22 @@ class DecisionLog:
         kept = islice(tuple(self._rows), skipped, None)  # those of now, whoever reads how slowly
         numbered = enumerate(kept, first + skipped)
         return (row_of(number, at, decision) for number, (at, decision) in numbered)
+
+    def rows_on(self, path: str, most: int) -> tuple[DecisionRow, ...]:
+        """The last ones on a memcg and on the guest, oldest first; of compactions none.
+
+        Free memory in pieces is nobody's: a compaction says nothing about a memcg.
+
+        Args:
+            path: Of the memcg.
+            most: How many, at most.
+        """
+        found: deque[tuple[int, Instant, Decision]] = deque(maxlen=most)
+        for number, (at, decision) in enumerate(self._rows, self.made - len(self._rows) + 1):
+            guests = not decision.path and decision.verdict not in _OF_FREE_MEMORY
+            if guests or decision.path == path:
+                found.append((number, at, decision))
+        return tuple(row_of(*each) for each in found)
 
     def __iter__(self) -> Iterator[tuple[Instant, Decision]]:
         """Oldest first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -33,7 +33,6 @@ from memreact_schemas.status import DecisionRow
 
 __all__ = ["explanation_of"]
 
-_DECISIONS_TOLD = 40
 _KEYS = (
     "disabled",
     "swap",
@@ -53,7 +52,7 @@ def explanation_of(  # noqa: PLR0913  # it puts together what many know
     path: str,
     look: CloseLook,
     *,
-    rows: Iterable[DecisionRow],
+    decisions: tuple[DecisionRow, ...],
     now: Instant,
 ) -> Explanation:
     """Explain a cgroup that is known.
@@ -63,7 +62,7 @@ def explanation_of(  # noqa: PLR0913  # it puts together what many know
         settings: What is in force.
         path: The cgroup's own name.
         look: What it looks like now.
-        rows: Decisions, oldest first.
+        decisions: The last ones that concern it, oldest first.
         now: The moment.
     """
     memcg, rules = state.memcgs[path], settings.rules
@@ -81,7 +80,7 @@ def explanation_of(  # noqa: PLR0913  # it puts together what many know
         pressure=_pressure(state, memcg, rules, look, now),
         pause=pause_status(state),
         hold=hold_status(state),
-        decisions=_told(rows, name),
+        decisions=decisions,
         obstacles=tuple(_obstacles(state, settings, memcg, look, now)),
         harm=HarmStatus(
             total=look.waited.total,
@@ -89,19 +88,6 @@ def explanation_of(  # noqa: PLR0913  # it puts together what many know
             missing=look.waited.missing,
         ),
     )
-
-
-def _told(rows: Iterable[DecisionRow], name: str) -> tuple[DecisionRow, ...]:
-    """Those on the cgroup and on the whole guest: a compaction of a zone is nobody's memory."""
-    about = [
-        row
-        for row in rows
-        if row.path == name or (not row.path and not row.verdict.startswith(_OF_FREE_MEMORY))
-    ]
-    return tuple(about[-_DECISIONS_TOLD:])
-
-
-_OF_FREE_MEMORY = ("compact", "skip", "back_off")
 
 
 def _settings(settings: Settings, memcg: Memcg) -> Iterator[SettingHere]:

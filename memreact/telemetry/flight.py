@@ -25,12 +25,12 @@ _GZIP = 16
 class _Segment:
     """What follows one checkpoint."""
 
-    __slots__ = ("began_at", "blocks", "size")
+    __slots__ = ("began_at", "blocks", "head", "size")
 
-    def __init__(self, began_at: Instant) -> None:
+    def __init__(self, began_at: Instant, checkpoint: bytes) -> None:
         self.began_at = began_at
-        self.blocks: list[bytes] = []
-        self.size = 0
+        self.blocks = [checkpoint]
+        self.head = self.size = len(checkpoint)
 
     def add(self, block: bytes) -> None:
         self.blocks.append(block)
@@ -67,7 +67,9 @@ class Flight:
         if not self._segments:
             return True
         newest = self._segments[-1]
-        full = newest.size + len(self._gathered) >= self._most_bytes // _SEGMENTS
+        # A checkpoint of thousands of cgroups is paid for by as much that follows it.
+        enough = max(self._most_bytes // _SEGMENTS, newest.head)
+        full = newest.size - newest.head + len(self._gathered) >= enough
         return full or now - newest.began_at >= self._most_us // _SEGMENTS
 
     def begin(self, checkpoint: bytes, now: Instant) -> None:
@@ -80,9 +82,7 @@ class Flight:
             self._rests_until = Instant(now + self._most_us // _SEGMENTS)
             return
         self.short_of_bytes = self._rests_until = None
-        segment = _Segment(now)
-        segment.add(block)
-        self._segments.append(segment)
+        self._segments.append(_Segment(now, block))
         self._let_go(now)
 
     def add(self, line: bytes, now: Instant) -> None:

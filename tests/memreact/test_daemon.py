@@ -36,6 +36,8 @@ from memreact.events import (
     Stopping,
 )
 from memreact.policy.state import Step
+from memreact.replay.moments import moments
+from memreact.replay.verify import verify
 from memreact.run_dir import RunDir
 from memreact.settings import files_watched, read_layers
 from memreact.sources.config_files import ConfigFiles
@@ -43,6 +45,8 @@ from memreact.sources.machine import DeviceWatch
 from memreact.systemd import Notifier
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.trace import Entry, Trace, entries_in
+from memreact_schemas.recording import opened, read_lines
+from memreact_schemas.trace import Failed
 from tests.fake_guest import FakeGuest
 from tests.memreact.full_guest import ENABLED, LRU_GEN, full_guest
 from tests.memreact.kernel_files import shows_memcg, shows_stall
@@ -289,6 +293,22 @@ def test_a_turn_on_a_guest_is_a_survey_an_inspection_and_evictions(
     assert ended[0].outcome == "done"
     assert guest.received(LRU_GEN).startswith(b"- 5 0 ")
     assert entries[-1].event == Stopping()
+
+
+def test_what_it_traced_is_a_recording_that_is_decided_again(
+    guest: FakeGuest, start: Start
+) -> None:
+    full_guest(guest)
+    daemon = start(BUSY + "[log]\nlevel = 'debug'\n")
+    daemon.tells("action=turn")
+    guest.shows("/etc/mine.toml", BUSY.replace("= 1\n", "= 2\n", 1) + UNHEARD)
+    daemon.tells("rules_changed")
+    daemon.ends()
+    with opened(daemon.trace) as file:
+        done = verify(moments(read_lines(file)))
+    assert done.difference is None
+    assert done.steps == len(daemon.entries())
+    assert done.decisions > 3
 
 
 def test_what_it_switched_on_is_put_back_when_it_stops(guest: FakeGuest, start: Start) -> None:
@@ -627,3 +647,8 @@ def test_a_bug_is_told_and_ends_the_daemon(
     assert limping.process.returncode == 1
     assert "ZeroDivisionError" in told
     assert limping.hears("STOPPING=1")
+    (left,) = [name for name in os.listdir(guest.path("/run/memreact")) if "flight" in name]
+    with opened(guest.path(f"/run/memreact/{left}")) as file:
+        lines = [line for _, line in read_lines(file)]
+    (failed,) = [line for line in lines if isinstance(line, Failed)]
+    assert failed.error == "ZeroDivisionError: division by zero"

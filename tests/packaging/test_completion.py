@@ -31,6 +31,15 @@ def offered(*words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", completion.COMMANDS)
+def test_the_manual_page_names_every_verb_and_every_option(name: str) -> None:
+    (page,) = FOLDER.parent.glob(f"{name}.[18]")
+    text = page.read_text().replace("\\-", "-")
+    words = completion.words_of(name)
+    assert {"--version"} <= words
+    assert not {word for word in words if word not in text} - {"--help"}
+
+
+@pytest.mark.parametrize("name", completion.COMMANDS)
 def test_what_is_committed_is_what_the_parsers_say(name: str) -> None:
     assert (FOLDER / name).read_text() == completion.completion(name), (
         "run: PYTHONPATH=.:schemas:tools python packaging/completion.py packaging/completions"

@@ -38,8 +38,9 @@ def test_everything_that_a_host_imports_is_carried_or_depended_on(unpacked_host:
     imported = set(re.findall(r"^ *(?:from|import) (\w+)", text, re.MULTILINE))
     elsewhere = imported - own - set(sys.stdlib_module_names)
     assert own == {"memreact_schemas", "memreact_tools"}
-    # What is only recommended, memreact-top does without: it prints then.
-    assert elsewhere == {"msgspec", "tomli", "rich", "textual"}
+    # What is only recommended, memreact-top does without: it prints then. A report is drawn where
+    # matplotlib is there.
+    assert elsewhere == {"msgspec", "tomli", "rich", "textual", "matplotlib"}
 
 
 @pytest.mark.parametrize("command", ["memreact-ctl", "memreact-host"])

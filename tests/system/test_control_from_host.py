@@ -211,6 +211,22 @@ def test_watch_prints_decisions_as_they_are_made(host: Host) -> None:
     host.there.wait_for("GetStatus", lambda said: said["status"]["subscribers"] == 0)
 
 
+def test_memreact_top_shows_real_figures_of_the_guest_there_and_from_its_host(host: Host) -> None:
+    words, environment = ctl_command(*host.words("--json", "-n", "2"))
+    words[words.index("memreact_tools.ctl")] = "memreact_tools.top"
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment, timeout=60)
+    first, last = (msgspec.json.decode(line, type=Told) for line in done.stdout.splitlines())
+    total_kib = int(host.there.guest.run("awk '/^MemTotal/ {print $2}' /proc/meminfo").stdout)
+    assert first["reading"]["total_bytes"] == total_kib << 10
+    assert last["reading"]["own"]["rss_bytes"] > 10 << 20
+    assert last["reading"]["at_us"] > first["reading"]["at_us"]
+    assert {"/", "/system.slice"} <= {each["path"] for each in last["status"]["cgroups"]}
+    assert {"/system.slice"} <= {each["path"] for each in last["uses"]}
+    printed = host.there.guest.run("memreact-top --batch -n 1").stdout
+    assert "system.slice" in printed
+    assert printed.isascii() or "▾" in printed
+
+
 def test_several_guests_are_asked_at_once_and_one_that_is_not_there_is_told(host: Host) -> None:
     nobody = f"hvsock:{host.socket}:7"
     address = f"hvsock:{host.socket}:{VARLINK_PORT}"

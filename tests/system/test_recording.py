@@ -77,36 +77,46 @@ def what_if(guest: Guest, *pairs: str) -> dict[str, Any]:
     return found
 
 
-def test_three_what_ifs_on_a_live_guest_touch_nothing(
+def test_three_what_ifs_on_a_live_guest_are_told_and_touch_nothing(
     service: Service, cgroup: Cgroup, record_property: RecordProperty
 ) -> None:
     guest = service.guest
-    Workload(cgroup, "cold_files", "150")
+    kept = Cgroup(guest, "/test.slice/kept")
+    kept.set("memory.low", "1G")
     Workload(cgroup, "cold_anon", "64")
-    service.start(SETTINGS.replace("= 5", "= 3600"))
-    guest.run("sleep 20")  # older than three periods of 5 s
-    before = cgroup.number("memory.current")
-    for pairs in (
-        ("memcg.period_secs=5",),
-        ("memcg.period_secs=5", "memcg.swap=true"),
-        ("memcg.disabled=true",),
-    ):
-        answer = what_if(guest, *pairs)
-        then = answer["then"]
-        record_property(
-            " ".join(pairs),
-            f"{answer['now']['at_most_bytes'] / MIB:.0f} MiB now, "
-            f"{then['at_most_bytes'] / MIB:.0f} MiB then, of it {then['anon_bytes'] / MIB:.0f} "
-            f"anonymous, in {then['took_us'] / 1e6:.2f} s; refused: {then.get('refused')}",
+    Workload(kept, "cold_files", "100")
+    service.start(SETTINGS)
+    service.wait_turns(5)
+    before = cgroup.number("memory.stat", "anon")
+    answers = [
+        what_if(guest, pair)
+        for pair in (
+            "memcg.swap=true",
+            "memcg.eviction_run_aging_count_min=1",
+            "memcg.disabled=true",
         )
-    assert cgroup.number("memory.current") > before - 8 * MIB
-    assert not [each for each in turns(service.trace()) if each.because.saw.get("evicted_pages")]
-    table = guest.run(
-        ["/usr/bin/memreact-ctl", "what-if", "memcg.period_secs=5", "memcg.swap=true"]
-    ).stdout
-    record_property("as people see it", "\n" + table)
-    guest.run(["/usr/bin/memreact-ctl", "set", "memcg.period_secs=5", "memcg.swap=true"])
-    service.wait_turns(2)
+    ]
+    for answer in answers:
+        now, then = answer["now"], answer["then"]
+        record_property(
+            answer["changed"][0]["key"],
+            f"{now['at_most_bytes'] / MIB:.1f} MiB now, {then['at_most_bytes'] / MIB:.1f} MiB "
+            f"then, of it {then['anon_bytes'] / MIB:.1f} anonymous, in {then['took_us'] / 1e6:.2f} "
+            f"s; protection forbids {then['protected_bytes'] / MIB:.1f} MiB; "
+            f"refused: {then.get('refused')}",
+        )
+    assert cgroup.number("memory.stat", "anon") == before
+    words = ["/usr/bin/memreact-ctl", "what-if", "memcg.swap=true"]
+    record_property("as people see it", "\n" + guest.run(words).stdout)
+    row = next(each for each in answers[0]["cgroups"] if each["path"] == cgroup.path)
+    guest.run(["/usr/bin/memreact-ctl", "set", "memcg.swap=true"])
+    count = len(turns(service.trace()))
+    service.wait_turns(count + 3)
     service.stop()
-    assert "memcg.swap: false -> true" in table
-    assert cgroup.path in table
+    gone = before - cgroup.number("memory.stat", "anon")
+    record_property("MiB of it that went when it was set", gone / MIB)
+    kept.remove()
+    assert row["then_anon_bytes"] > 40 * MIB
+    assert gone > 40 * MIB
+    assert answers[0]["then"]["protected_bytes"] > 50 * MIB
+    assert answers[2]["then"]["refused"] == "disabled"

@@ -18,9 +18,11 @@ from lab.latency import ALL_KINDS, in_guest, natively
 from lab.ledger import ledger
 from lab.machine import MachineOptions
 from lab.record import record
+from lab.recording import recording
 from lab.scrape import scrape
 from lab.stalls import stalls
 from lab.storm import storm
+from lab.swap import TIERS, swap
 from lab.view import view
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -75,12 +77,17 @@ def _parser() -> argparse.ArgumentParser:
     recorder = commands.add_parser("record", help="record golden samples of kernel files")
     recorder.add_argument("--into", type=Path, default=_REPOSITORY / "tests" / "golden")
     recorder.set_defaults(command=_record)
+    recorded = commands.add_parser("recording", help="record a guest's turns, decide them again")
+    recorded.set_defaults(command=lambda asked: recording(asked.seconds, asked.keep))
+    recorded.add_argument("--seconds", type=float, default=600)
+    recorded.add_argument("--keep", type=Path, default=_REPOSITORY / "build" / "recording.jsonl.gz")
     show = commands.add_parser("demo", help="a guest gives memory back, redis keeps its speed")
     show.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
     show.add_argument("--plot", type=Path, default=_REPOSITORY / "build" / "demo.svg")
     show.add_argument("--screens", type=Path, help="put pictures of memreact-top there")
     show.set_defaults(command=_demo)
     _add_measurements(commands)
+    _add_swap(commands)
     for command in (boot, shell, recorder):
         command.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
         command.add_argument("--memory", type=int, default=1024, metavar="MIB")
@@ -109,6 +116,15 @@ def _add_measurements(
     books.add_argument("--seconds", type=float, default=600)
     for command in (pieces, ends, seen, books):
         command.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
+
+
+def _add_swap(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    swapping = commands.add_parser("swap", help="cold memory goes to the host's file, and to zram")
+    swapping.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
+    swapping.add_argument("--tiers", nargs="+", choices=TIERS, default=list(TIERS))
+    swapping.set_defaults(command=lambda asked: swap(asked.deb or _built_package(), asked.tiers))
 
 
 def _open(arguments: argparse.Namespace) -> Guest:

@@ -10,7 +10,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -62,9 +62,7 @@ class Guest:
             undo.callback(self.close)
             self._boot_kernel: Kernel = kernel(options.kernel)
             self._qemu: subprocess.Popen[bytes] | None = self._start(disk, incoming, keep_disk)
-            self._qmp = Channel(f"{self._folder}/qmp")
-            self._qmp.line(time.monotonic() + 10)  # the greeting
-            self.qmp("qmp_capabilities")
+            self._open_qmp()
             self._agent = Agent(f"{self._folder}/agent")
             undo.pop_all()
 
@@ -206,6 +204,20 @@ class Guest:
     ) -> msgspec.Raw:
         """Ask QEMU; the reply is undecoded JSON."""
         return self._qmp.call(execute, arguments, reply=msgspec.Raw, timeout_s=timeout_s)
+
+    @contextlib.contextmanager
+    def lend_qmp(self) -> Iterator[str]:
+        """Let somebody else talk to QEMU, which hears one at a time; yields its socket."""
+        self._qmp.close()
+        try:
+            yield f"{self._folder}/qmp"
+        finally:
+            self._open_qmp()
+
+    def _open_qmp(self) -> None:
+        self._qmp = Channel(f"{self._folder}/qmp")
+        self._qmp.line(time.monotonic() + 10)  # the greeting
+        self.qmp("qmp_capabilities")
 
     def held_bytes(self) -> int:
         """Guest memory that the host holds now.

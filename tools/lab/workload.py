@@ -161,8 +161,9 @@ class Workload:
         return Line(what, at_us, figures)
 
 
-def zram_swap(guest: Guest, mib: int) -> None:
-    """Make /dev/zram0 a swap device of `mib` MiB and switch it on."""
+def zram_swap(guest: Guest, mib: int, *, priority: int = -1) -> None:
+    """Make /dev/zram0 a swap device of `mib` MiB and switch it on; -1 is the kernel's priority."""
     guest.run(
-        f"echo {mib}M > /sys/block/zram0/disksize && mkswap -q /dev/zram0 && swapon /dev/zram0"
+        f"echo {mib}M > /sys/block/zram0/disksize && mkswap -q /dev/zram0 && "
+        f"swapon -p {priority} /dev/zram0"
     )

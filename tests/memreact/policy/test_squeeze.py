@@ -27,6 +27,7 @@ from memreact.policy.squeeze import (
     why_not_squeeze,
 )
 from memreact.rules import CgroupRule, CompactRules, Rules
+from tests.effort import examples
 from tests.memreact.policy.simulated_guest import (
     BASE,
     MB,
@@ -649,7 +650,7 @@ _memcgs = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     memcgs=_memcgs,
     mb=st.none() | st.integers(0, 600),

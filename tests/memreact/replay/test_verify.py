@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,6 +165,47 @@ def test_the_event_at_which_the_daemon_ended_is_decided_again(recording: bytes) 
     done = replayed(b"".join([*lines, line_of(failed), end]))
     assert done.bug is not None
     assert "KeyError: 'x'" in done.bug
+
+
+class Endless:
+    """A recording of so many steps that are made as they are read.
+
+    Args:
+        recording: Begins it.
+        steps: How many more timers fire in vain.
+    """
+
+    def __init__(self, recording: bytes, steps: int) -> None:
+        *self._lines, self._end = recording.splitlines(keepends=True)
+        self._left = steps
+
+    def readline(self, _limit: int, /) -> bytes:
+        """Make the next line."""
+        if self._lines:
+            return self._lines.pop(0)
+        if self._left:
+            self._left -= 1
+            return self._in_vain
+        end, self._end = self._end, b""
+        return end
+
+    @property
+    def _in_vain(self) -> bytes:
+        return (
+            b'{"line":"step","at":1,"event":{"type":"MemcgGone","path":"/%0200d"}}\n' % self._left
+        )
+
+
+def test_however_long_a_recording_is_one_line_of_it_is_in_memory() -> None:
+    guest = RecordedGuest("[memcg]\ndisabled = true\n")
+    endless = Endless(guest.recording(), 20_000)
+    tracemalloc.start()
+    done = verify(moments(read_lines(endless)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert done.difference is None
+    assert done.steps > 20_000
+    assert peak < 1 << 20  # of 5 MB
 
 
 @settings(max_examples=25)

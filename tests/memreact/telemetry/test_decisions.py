@@ -86,3 +86,25 @@ def test_a_row_keeps_numbers_and_words_apart_and_within_64_bits() -> None:
 @given(st.text(st.characters(codec=None)))
 def test_any_name_can_be_told(name: str) -> None:
     msgspec.json.encode(as_text(name))
+
+
+def test_what_concerns_a_memcg_is_what_was_decided_on_it_and_on_the_guest() -> None:
+    log = DecisionLog(100)
+    for path, verdict in (
+        ("/shop", "leave"),
+        ("/other", "leave"),
+        ("", "turn"),
+        ("", "compacted"),
+        ("/shop", "end"),
+    ):
+        log.add(Instant(5), Decision(verdict, Because("x"), path))
+    told = log.rows_on("/shop", 10)
+    assert [(row.number, row.verdict) for row in told] == [(1, "leave"), (3, "turn"), (5, "end")]
+    assert [row.number for row in log.rows_on("/shop", 2)] == [3, 5]
+
+
+def test_what_has_left_the_log_concerns_nobody() -> None:
+    log = DecisionLog(2)
+    for number in range(5):
+        log.add(Instant(number), Decision("leave", Because("x"), "/shop"))
+    assert [row.number for row in log.rows_on("/shop", 10)] == [4, 5]

@@ -47,8 +47,8 @@ def settings_of(text: str = "") -> Settings:
 def explained(
     state: State, text: str = "", look: CloseLook = LOOK, log: DecisionLog | None = None
 ) -> Explanation:
-    rows = () if log is None else log.rows()
-    return explanation_of(state, settings_of(text), "/shop/db", look, rows=rows, now=NOW)
+    decisions = () if log is None else log.rows_on("/shop/db", 40)
+    return explanation_of(state, settings_of(text), "/shop/db", look, decisions=decisions, now=NOW)
 
 
 def shop(*nodes: NodeView, **keys: object) -> State:
@@ -104,25 +104,11 @@ def test_pressure_is_told_beside_its_limits() -> None:
     assert (told.period_limit_ppm, told.guest_limit_ppm) == (10_000, 100_000)
 
 
-def test_decisions_on_it_and_on_the_guest_are_told_and_no_others() -> None:
+def test_the_decisions_that_concern_it_are_told() -> None:
     log = DecisionLog(100)
-    for path, verdict in (
-        ("/shop/db", "leave"),
-        ("/other", "leave"),
-        ("", "turn"),
-        ("", "compacted"),
-    ):
-        log.add(NOW, Decision(verdict, Because("x"), path))
+    log.add(NOW, Decision("leave", Because("x"), "/shop/db"))
     told = explained(shop(), log=log).decisions
-    assert [(row.path, row.verdict) for row in told] == [("/shop/db", "leave"), ("", "turn")]
-
-
-def test_only_the_last_decisions_are_told() -> None:
-    log = DecisionLog(1000)
-    for number in range(100):
-        log.add(NOW, Decision("leave", Because("x", {"n": number}), "/shop/db"))
-    told = explained(shop(), log=log).decisions
-    assert [row.figures["n"] for row in told] == list(range(60, 100))
+    assert [(row.path, row.verdict) for row in told] == [("/shop/db", "leave")]
 
 
 def test_what_was_waited_is_told_as_it_was_read() -> None:

@@ -94,6 +94,18 @@ def test_a_checkpoint_that_is_too_large_is_told_and_tried_again_later() -> None:
     assert held(flight) == [b"small again\n"]
 
 
+def test_a_large_checkpoint_is_not_made_again_before_as_much_has_followed_it() -> None:
+    flight = Flight(64 * KIB, 60 * MINUTE)
+    made = 0
+    for at in range(200):
+        if flight.wants_checkpoint(Instant(at)):
+            flight.begin(noise(at, 44_000), Instant(at))  # packed it is more than a quarter
+            made += 1
+        flight.add(noise(at, 500), Instant(at))
+    assert flight.held_bytes <= 64 * KIB
+    assert made <= 4
+
+
 def test_switched_off_it_wants_nothing() -> None:
     assert not Flight(0, MINUTE).wants_checkpoint(Instant(0))
 

@@ -44,6 +44,12 @@ def _connect(asked: argparse.Namespace) -> int:
     return connect.run(asked)
 
 
+def _report(asked: argparse.Namespace) -> int:
+    from memreact_tools.ctl.report import report  # noqa: PLC0415  # needs no guest
+
+    return report(asked)
+
+
 def _record(asked: argparse.Namespace) -> int:
     from memreact_tools.ctl.ask import one_of  # noqa: PLC0415  # needs no ttRPC
     from memreact_tools.ctl.record import record  # noqa: PLC0415
@@ -96,7 +102,7 @@ def _trouble(text: str, code: int) -> int:
     return code
 
 
-_OTHERS = {"connect": _connect, "record": _record}
+_OTHERS = {"connect": _connect, "record": _record, "report": _report}
 
 if __name__ == "__main__":
     sys.exit(main())

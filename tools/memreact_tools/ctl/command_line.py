@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
     _changing(verbs)
     _acting(verbs)
     _swap(verbs)
+    report = verbs.add_parser("report", help="draw a recording over time")
+    report.add_argument("file", metavar="FILE", help="a recording")
+    report.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the picture, such as report.svg"
+    )
     _connect(verbs.add_parser("connect", help="speak as Kata's agent-ctl does"))
     return top
 

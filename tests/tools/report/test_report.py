@@ -1,0 +1,83 @@
+"""memreact-ctl report: a picture that is the same each time, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.memreact.replay.simulated import RecordedGuest
+from tests.memreact.replay.test_verify import PERIOD, busy
+from tests.tools.ctl.doubles import START
+
+Drawn = subprocess.CompletedProcess[str]
+Report = Callable[..., Drawn]
+
+
+@pytest.fixture(scope="module")
+def recording() -> bytes:
+    """Some minutes of turns."""
+    return busy(RecordedGuest(PERIOD)).recording()
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    """Draw these bytes into a file of that name."""
+
+    def draw(data: bytes, name: str = "report.svg", before: str = "") -> Drawn:
+        (tmp_path / "recording").write_bytes(data)
+        words = ["report", str(tmp_path / "recording"), "-o", str(tmp_path / name)]
+        command = [sys.executable, "-c", f"{before}\n{START}", *words]
+        # matplotlib keeps its list of fonts in a folder of the user's.
+        environment = {"MPLCONFIGDIR": str(tmp_path / "fonts"), "PATH": "/usr/bin:/bin"}
+        return subprocess.run(
+            command, check=False, capture_output=True, text=True, env=environment, timeout=50
+        )
+
+    return draw
+
+
+def test_a_recording_is_drawn_and_the_same_one_is_the_same_picture(
+    report: Report, recording: bytes, tmp_path: Path
+) -> None:
+    for name in ("one.svg", "two.svg"):
+        drawn = report(recording, name)
+        assert (drawn.returncode, drawn.stderr) == (0, "")
+    picture = (tmp_path / "one.svg").read_text()
+    assert picture == (tmp_path / "two.svg").read_text()
+    for text in ("held, MiB", "stalled, % of the time", "evicted, MiB", "turn: turn_over"):
+        assert text in picture
+
+
+def test_one_that_is_cut_off_is_drawn_up_to_there_and_that_is_told(
+    report: Report, recording: bytes, tmp_path: Path
+) -> None:
+    drawn = report(recording[:-60])
+    assert drawn.returncode == 1
+    assert "was cut off in it" in drawn.stderr
+    assert (tmp_path / "report.svg").exists()
+
+
+def test_what_is_no_recording_is_told_with_its_line(report: Report, tmp_path: Path) -> None:
+    drawn = report(b"hello\n")
+    assert drawn.returncode == 1
+    assert "line 1: Expected a header" in drawn.stderr
+    assert not (tmp_path / "report.svg").exists()
+
+
+def test_a_format_that_there_is_not_is_misused(report: Report, recording: bytes) -> None:
+    drawn = report(recording, "report.xyz")
+    assert drawn.returncode == 2
+    assert "xyz" in drawn.stderr
+
+
+def test_where_matplotlib_is_missing_it_says_what_to_install(
+    report: Report, recording: bytes
+) -> None:
+    missing = "import sys; sys.modules['matplotlib'] = None"
+    drawn = report(recording, before=missing)
+    assert drawn.returncode == 1
+    assert "python3-matplotlib" in drawn.stderr
