@@ -127,7 +127,7 @@ def read_swaps(layout: Layout) -> tuple[SwapDevice, ...]:
         MalformedReading: As for parsing.
     """
     path = layout.proc("swaps")
-    return parse_swaps(os.fsdecode(read_bytes(path)), path)
+    return parse_swaps(os.fsdecode(read_bytes(path, fixed=True)), path)
 
 
 def open_swaps(layout: Layout) -> int:

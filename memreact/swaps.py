@@ -117,8 +117,9 @@ class Swaps:
             self._table, self._waiting = open_swaps(self._layout), waiting
             waiting.add(self._table, SWAPS)
         except Unsupported as error:
-            if self._table is not None:
-                self._journal.say("warning", "not_watched", what=SWAPS, error=error)
+            if self._table is None:  # a kernel without swap
+                return
+            self._journal.say("warning", "not_watched", what=SWAPS, error=error)
         self._look(first=True)
 
     def table_changed(self) -> None:
