@@ -125,7 +125,7 @@ def test_set_get_unset_and_diff(host: Host) -> None:
 
 def test_every_verb_tells_people_and_programs(host: Host) -> None:
     for words in (
-        *(["status"], ["get"], ["doctor"], ["diff"], ["log-level", "debug"]),
+        *(["status"], ["get"], ["doctor"], ["diff"], ["explain", "/"], ["log-level", "debug"]),
         *(["set", "memcg.swap=true"], ["unset", "memcg.swap"], ["pause", "60"], ["resume"]),
         *(["rule", "add", "/a.slice", "swap=true"], ["rule", "set", "/a.slice", "swap=false"]),
     ):
