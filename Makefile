@@ -44,8 +44,8 @@ lint: .venv/.complete ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/mypy tests packaging
 	$(BIN)/lint-imports --no-logo
 
-unit: .venv/.complete ## unit tests on the newest versions
-	$(BIN)/python $(PYTEST) $(TWO_CORES)
+unit: .venv/.complete ## unit tests on the newest versions, random input with a third of its examples
+	MEMREACT_TESTS=quick $(BIN)/python $(PYTEST) $(TWO_CORES)
 
 floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13, with coverage
 	@packaging/need tmux

@@ -1,24 +1,37 @@
-"""/proc/swaps and zram: where anonymous memory can go, and what that really saves."""
+"""/proc/swaps and zram: where anonymous memory can go, and what that really saves; and swapon."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from typing import NamedTuple
 
 from kernelio.errors import MalformedReading
-from kernelio.files import read_bytes
+from kernelio.files import meaning_of, read_bytes
 from kernelio.layout import Layout
 
 __all__ = [
+    "DISCARDS",
     "SwapDevice",
     "ZramUse",
+    "open_swaps",
     "parse_swaps",
     "parse_zram_mm_stat",
     "read_swaps",
     "read_zram",
+    "swap_on",
     "zram_name",
 ]
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.swapon.argtypes = (ctypes.c_char_p, ctypes.c_int)
+_LIBC.swapon.restype = ctypes.c_int
+# From the kernel's <linux/swap.h>: SWAP_FLAG_PREFER and its mask, and SWAP_FLAG_DISCARD alone, with
+# _ONCE and with _PAGES.
+_PREFER, _PRIORITY_MASK = 0x8000, 0x7FFF
+DISCARDS = {"no": 0, "once": 0x30000, "pages": 0x50000, "both": 0x10000}
+"""Flags of swapon by what is discarded; a device that cannot is used without."""
 
 _LINE = re.compile(
     r"([^ \t]+)[ \t]+(\w+)[ \t]+(\d{1,20})[ \t]+(\d{1,20})[ \t]+(-?\d{1,10})", re.ASCII
@@ -114,7 +127,47 @@ def read_swaps(layout: Layout) -> tuple[SwapDevice, ...]:
         MalformedReading: As for parsing.
     """
     path = layout.proc("swaps")
-    return parse_swaps(os.fsdecode(read_bytes(path)), path)
+    return parse_swaps(os.fsdecode(read_bytes(path, fixed=True)), path)
+
+
+def open_swaps(layout: Layout) -> int:
+    """Open /proc/swaps to be polled for POLLPRI, which comes with each change; the fd is yours.
+
+    A change is eaten by the first poll that sees it, and comes with POLLERR, as if it were gone:
+    see kernelio.psi.TriggerSet. Read the table once after each time that polling begins.
+
+    Raises:
+        Unsupported: This kernel has no swap at all.
+
+    Source: mm/swapfile.c, swaps_poll()
+    """
+    path = layout.proc("swaps")
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise meaning_of(error, path, fixed=True) from error
+
+
+def swap_on(fd: int, path: str, *, priority: int | None, discard: str) -> None:
+    """Take the block device behind an fd into use as swap; where all of it is discarded that waits.
+
+    Args:
+        fd: Of the device, so that it is this one and none that has its name by now; not open alone.
+        path: Of the device, for errors.
+        priority: 0 to 32767, higher ones are used first; None leaves it to the kernel.
+        discard: One of `DISCARDS`.
+
+    Raises:
+        Unsupported: No CAP_SYS_ADMIN.
+        Vanished: The device is gone.
+        Refused: It is in use (EBUSY), has no signature (EINVAL), and so on.
+
+    Source: swapon(2)
+    """
+    flags = DISCARDS[discard] | (0 if priority is None else _PREFER | priority & _PRIORITY_MASK)
+    if _LIBC.swapon(b"/proc/self/fd/%d" % fd, flags) < 0:
+        number = ctypes.get_errno()
+        raise meaning_of(OSError(number, os.strerror(number)), path)
 
 
 def zram_name(device: SwapDevice) -> str | None:

@@ -55,6 +55,7 @@ from memreact.sources.pressure import now_us, read_sample
 from memreact.sources.tree import CgroupTree
 from memreact.sources.triggers import Triggers
 from memreact.sources.waiter import Waiter
+from memreact.swaps import SWAPS, Swaps
 from memreact.systemd import Notifier, is_journal, puts_back_for_us, watchdog_us
 from memreact.telemetry.decisions import DecisionLog, row_of
 from memreact.telemetry.hub import Hub
@@ -123,6 +124,15 @@ class Daemon:
         self._books = Bookkeeper(
             self._loop, lambda: take_stock(layout, self._reactor), now_us, self._accounted
         )
+        self._swaps = Swaps(
+            layout,
+            self._own_path,
+            journal,
+            rules=lambda: self._reactor.rules,
+            wait_secs=self._device_wait_secs,
+            clock=now_us,
+            changed=self._swap_changed,
+        )
         self._measures = Measures()
         self._shown = Shown(
             self._reactor,
@@ -131,6 +141,7 @@ class Daemon:
             self._hub,
             layout,
             books=self._books,
+            swapper=self._swaps.swapper,
             measures=self._measures,
             recorder=self._recording.recorder,
         )
@@ -144,7 +155,7 @@ class Daemon:
         self._open_sources()
         self._begin()
         self._desk = self._desk_of(files)
-        self._shown.troubles = lambda: self._desk.problems
+        self._shown.troubles = lambda: (*self._desk.problems, *self._swaps.problems)
         store.saving_changed = self._say_whether_saved
 
     def _open_sources(self) -> None:
@@ -251,6 +262,7 @@ class Daemon:
         )
         for thread in (self._worker, self._waiter, self._triggers):
             thread.start()
+        self._swaps.watch(self._waiting)
         self._watch(guest)
         self._feed_watchdog()
 
@@ -272,7 +284,7 @@ class Daemon:
                 self._journal.say("warning", "not_watched", what=name, error=error)
 
     def _devices(self) -> DeviceWatch:
-        return DeviceWatch(open_monitor(self._layout))
+        return DeviceWatch(open_monitor(self._layout), self._swaps.disk_changed)
 
     def _read(self, source: Source) -> None:
         try:
@@ -294,6 +306,13 @@ class Daemon:
         if event == _RESTORED:  # the clones of a snapshot would all take their turns together
             self._phase = self._run_dir.phase(draw_again=True)
         self._reactor.handle(event)
+
+    def _swap_changed(self) -> None:
+        """What this guest can do may be something else: anonymous memory has a place, or none."""
+        self._reactor.handle(self._read_capabilities())
+
+    def _device_wait_secs(self) -> int:
+        return self._settings.config.swap.device_wait_secs or 0
 
     def _say_holes(self) -> None:
         """Tell of memcgs that are not followed, again whenever they are twice as many."""
@@ -322,6 +341,8 @@ class Daemon:
         self._hands.stops_handled = max(
             self._hands.stops_handled, *(stops for _, stops in fired), 0
         )
+        if any(each.name == SWAPS for each, _ in fired):
+            self._swaps.table_changed()
         for each, stops in fired:
             if stops:
                 self._measures.stalled(Instant(each.at_us))
@@ -455,6 +476,7 @@ class Daemon:
         self._shown.squeezes.close()
         self._disturbances.close()
         self._desk.close()
+        self._swaps.close()
         self._books.close()
         self._harm.close()
         if self._feeding is not None:

@@ -19,6 +19,7 @@ from memreact.bookkeeper import Bookkeeper
 from memreact.control.service import Foreseen, Guest
 from memreact.control.squeezing import Squeezer
 from memreact.control.store import SettingsStore
+from memreact.control.swapping import Swapper
 from memreact.events import BatchEnded, Event, Instant
 from memreact.policy.asked import why_not_run
 from memreact.policy.squeeze import why_not_squeeze
@@ -60,6 +61,7 @@ class Shown:
         hub: Who follows.
         layout: Where the kernel shows its files.
         books: Where the memory is.
+        swapper: Takes disks into use as swap.
         measures: What was counted for metrics.
         recorder: Who records.
     """
@@ -75,6 +77,7 @@ class Shown:
         books: Bookkeeper,
         measures: Measures,
         recorder: Recorder,
+        swapper: Swapper | None = None,
     ) -> None:
         self._reactor = reactor
         self._store = store
@@ -82,6 +85,7 @@ class Shown:
         self._hub = hub
         self._layout = layout
         self._books = books
+        self._swapper = swapper
         self._measures = measures
         self._exporter: Exporter | None = None
         self._recorder = recorder
@@ -105,6 +109,7 @@ class Shown:
             host_holds=self._books.host_holds,
             explain=self.explain,
             squeezer=self._squeezer(),
+            swapper=self._swapper,
             look=self.look,
             kept=self._decisions.rows,
             recorder=self._recorder,

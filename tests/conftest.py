@@ -10,10 +10,11 @@ import pytest
 import uvloop
 from hypothesis import settings
 
+from tests.effort import examples
 from tests.fake_guest import FakeGuest
 
 # A busy machine is no failure, and examples must be the same in every run of the same code.
-settings.register_profile("memreact", deadline=None, derandomize=True)
+settings.register_profile("memreact", deadline=None, derandomize=True, max_examples=examples())
 settings.load_profile("memreact")
 
 LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {

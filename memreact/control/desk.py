@@ -14,13 +14,16 @@ from memreact.control.peer import Peer
 from memreact.control.service import Guest, MemreactService
 from memreact.control.sharing import Sharing
 from memreact.control.store import Change, SettingsStore
+from memreact.control.swapping import Swapper
 from memreact.control.ttrpc import ttrpc_protocol
 from memreact.control.varlink import About, VarlinkProtocol
 from memreact.settings import SettingsError
 from memreact.sources.config_files import ConfigFiles
+from memreact.swap_trouble import SwapTrouble
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact_schemas.config import Compact, Config, Control, Memcg
+from memreact_schemas.control import NotPossible
 
 if TYPE_CHECKING:
     from memreact.control.scrape import Scrapes
@@ -33,8 +36,11 @@ _FILES = Peer("settings files", may_read=True, may_write=True)
 class _KataAgent:
     """The calls of Kata's agent that concern us, as pushes like any other."""
 
-    def __init__(self, store: SettingsStore, audit: Audit, journal: Journal) -> None:
+    def __init__(
+        self, store: SettingsStore, audit: Audit, journal: Journal, swapper: Swapper | None
+    ) -> None:
         self._store = store
+        self._swapper = swapper
         self._audit = audit
         self._journal = journal
 
@@ -45,6 +51,22 @@ class _KataAgent:
     def set_compact(self, keys: Compact, peer: Peer) -> None:
         """Put keys of `[compact]` in force."""
         self._told(peer, "MemAgentCompactSet", Config(compact=keys))
+
+    async def add_swap(self, pci_path: str, peer: Peer) -> None:
+        """Take the disk at a PCI path into use as swap."""
+        self._audit.asked(peer, "AddSwap", pci_path=pci_path)
+        await self._disks().add_at(pci_path)
+
+    async def add_swap_path(self, path: str, peer: Peer) -> None:
+        """Take the disk that a path leads to into use as swap."""
+        self._audit.asked(peer, "AddSwapPath", path=path)
+        await self._disks().add_path(path)
+
+    def _disks(self) -> Swapper:
+        if self._swapper is None:
+            why = "no disk is taken into use as swap here"
+            raise SwapTrouble(NotPossible(why=why), why)
+        return self._swapper
 
     def _told(self, peer: Peer, verb: str, patch: Config) -> None:
         change = self._store.patch(patch, by=peer.name)
@@ -90,10 +112,11 @@ class Desk:
         service = MemreactService(store, guest, hub, audit)
         services = {each.name: each for each in (About([service]), service)}
         sharing = Sharing()
+        agent = _KataAgent(store, audit, journal, guest.swapper)
         self._listening = Listening(
             folder,
             varlink=lambda peer: VarlinkProtocol(services, peer, audit.refused, sharing=sharing),
-            ttrpc=partial(ttrpc_protocol, _KataAgent(store, audit, journal), audit=audit.refused),
+            ttrpc=partial(ttrpc_protocol, agent, audit=audit.refused),
             metrics=self._scraped,
             audit=audit,
             journal=journal,

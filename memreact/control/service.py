@@ -25,7 +25,14 @@ from memreact.control.store import (
     SettingsStore,
 )
 from memreact.control.swapping import Swapper, answered
-from memreact.control.varlink import Answer, Encoded, Stream, VarlinkError, invalid_parameter
+from memreact.control.varlink import (
+    Answer,
+    Encoded,
+    Lasting,
+    Stream,
+    VarlinkError,
+    invalid_parameter,
+)
 from memreact.events import (
     Event,
     HoldAsked,
@@ -47,9 +54,7 @@ from memreact_schemas.swap import (
     AddSwap,
     ListSwap,
     RemoveSwap,
-    SwapAdded,
     SwapAreas,
-    SwapRemoved,
 )
 
 __all__ = ["Foreseen", "Guest", "MemreactService"]
@@ -447,15 +452,15 @@ class MemreactService:
         del call, peer
         return await self._swapper().areas()
 
-    def _add_swap(self, call: AddSwap, peer: Peer) -> Coroutine[Any, Any, SwapAdded]:
+    def _add_swap(self, call: AddSwap, peer: Peer) -> Lasting:
         if call.serial is call.pci_path is call.uuid is None:
             raise VarlinkError(varlink.InvalidParameter("serial"))
-        return answered(self._swapper().add(call), call, peer, self._audit)
+        return Lasting(answered(self._swapper().add, call, peer, self._audit))
 
-    def _remove_swap(self, call: RemoveSwap, peer: Peer) -> Coroutine[Any, Any, SwapRemoved]:
+    def _remove_swap(self, call: RemoveSwap, peer: Peer) -> Lasting:
         if call.serial is call.pci_path is call.uuid is call.path is None:
             raise VarlinkError(varlink.InvalidParameter("serial"))
-        return answered(self._swapper().remove(call), call, peer, self._audit)
+        return Lasting(answered(self._swapper().remove, call, peer, self._audit))
 
     def _swapper(self) -> Swapper:
         if self._guest.swapper is None:

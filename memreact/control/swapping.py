@@ -17,6 +17,7 @@ from memreact_schemas.swap import AddSwap, RemoveSwap, SwapAdded, SwapAreas, Swa
 
 __all__ = ["Swapper", "answered"]
 
+_Call = TypeVar("_Call", AddSwap, RemoveSwap)
 _Done = TypeVar("_Done", bound=Struct)
 
 
@@ -29,17 +30,21 @@ class Swapper(NamedTuple):
         areas: Lists what is in use.
         add: Takes a disk into use.
         remove: Gives one back.
+        add_at: Takes into use whatever disk with a signature is plugged in at a PCI path.
+        add_path: Takes the disk that a path leads to, if its name is one of ours.
     """
 
     areas: Callable[[], Awaitable[SwapAreas]]
     add: Callable[[AddSwap], Awaitable[SwapAdded]]
     remove: Callable[[RemoveSwap], Awaitable[SwapRemoved]]
+    add_at: Callable[[str], Awaitable[SwapAdded]]
+    add_path: Callable[[str], Awaitable[SwapAdded]]
 
 
 async def answered(
-    doing: Awaitable[_Done], call: AddSwap | RemoveSwap, peer: Peer, audit: Audit
+    do: Callable[[_Call], Awaitable[_Done]], call: _Call, peer: Peer, audit: Audit
 ) -> _Done:
-    """Wait until it is done, and tell who asked for what.
+    """Do what a call asks for, wait until it is done, and tell who asked for what.
 
     Raises:
         VarlinkError: It could not be done.
@@ -48,7 +53,7 @@ async def answered(
     said = {key: value for key, value in asdict(call).items() if value is not None}
     audit.asked(peer, verb, **said)
     try:
-        return await doing
+        return await do(call)
     except SwapTrouble as trouble:
         audit.refused(peer, verb, str(trouble))
         raise VarlinkError(trouble.answer, INTERFACE) from trouble

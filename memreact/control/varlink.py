@@ -40,6 +40,7 @@ __all__ = [
     "Answer",
     "Encoded",
     "Last",
+    "Lasting",
     "Refused",
     "Service",
     "Stream",
@@ -112,7 +113,15 @@ class Encoded:
 _ENCODER = msgspec.json.Encoder()
 
 _Later: TypeAlias = Coroutine[Any, Any, Struct | Encoded]
-Answer: TypeAlias = Struct | Encoded | Stream | _Later
+
+
+class Lasting(NamedTuple):
+    """An answer that comes later, to a call that ends when its caller leaves."""
+
+    later: _Later
+
+
+Answer: TypeAlias = Struct | Encoded | Stream | _Later | Lasting
 
 
 class Service(Protocol):
@@ -162,6 +171,7 @@ class VarlinkProtocol(asyncio.Protocol):
         self._next_call: asyncio.Handle | Turn | None = None
         self._next_items: asyncio.Handle | None = None
         self._answering: asyncio.Task[None] | None = None
+        self._lasting = False
         self._stream: Stream | None = None
         self._writable = True
         self._left_alone: asyncio.TimerHandle | None = None
@@ -218,7 +228,7 @@ class VarlinkProtocol(asyncio.Protocol):
         self._ended = True
         if not self._stream:
             self._first_call()
-        return not (self._closed or self.streaming)
+        return not (self._closed or self.streaming or self._lasting)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
@@ -313,8 +323,12 @@ class VarlinkProtocol(asyncio.Protocol):
         elif isinstance(answer, Stream):
             self._follow(answer)
         else:
-            self._answering = self._loop.create_task(self._answer_later(call, answer))
-            self._answering.add_done_callback(partial(self._answered, answer))
+            self._lasting = isinstance(answer, Lasting)
+            later = answer.later if isinstance(answer, Lasting) else answer
+            self._answering = self._loop.create_task(self._answer_later(call, later))
+            self._answering.add_done_callback(partial(self._answered, later))
+            if self._lasting and self._ended:  # nobody would notice that they are gone
+                self._close()
 
     def _follow(self, stream: Stream) -> None:
         self._stream = stream
@@ -354,6 +368,7 @@ class VarlinkProtocol(asyncio.Protocol):
     def _answered(self, answer: _Later, task: asyncio.Task[None]) -> None:
         answer.close()  # they may have left before it began
         self._answering = None
+        self._lasting = False
         self._go_on()
         if not task.cancelled():
             task.result()  # a bug is the loop's to tell

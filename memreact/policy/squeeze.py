@@ -55,9 +55,6 @@ KEEP_ENDS_US = 86_400_000_000
 KEEP_LOOKS_US = (1_000_000, 16_000_000)
 """What is kept is looked at so soon while it shrinks, and at least so often while nothing moves."""
 
-# What may go changes with the ages, and those with turns: each try reads the ages of all.
-_KEEP_TRIES_US = 128_000_000
-
 # After these what was asked for is kept; whoever else ends it wants it no more.
 _KEPT_AFTER = frozenset({"target", "nothing_left", "deadline", "pressure"})
 
@@ -255,8 +252,6 @@ def _looks_apart(keep: Keep, squeeze: Squeeze, now: Instant, *, evicted: bool) -
     """
     soonest_us, latest_us = KEEP_LOOKS_US
     room = squeeze.reportable_pages - keep.pages
-    if room < 0:
-        latest_us = _KEEP_TRIES_US
     shrunk = keep.seen_pages - squeeze.reportable_pages if squeeze.base_pages is not None else 0
     if evicted:
         apart_us = soonest_us

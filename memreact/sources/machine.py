@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kernelio.timerfd import ClockStepWatch, boottime_us, monotonic_us
-from kernelio.uevent import LOST, UeventMonitor
+from kernelio.uevent import LOST, Uevent, UeventMonitor
 from memreact.events import ClockDisturbed
 
 __all__ = ["ClockWatch", "DeviceWatch"]
@@ -44,10 +46,14 @@ class DeviceWatch:
 
     Args:
         monitor: A started monitor; plainly readable.
+        of_a_disk: Told of each event of a disk, and that some were lost.
     """
 
-    def __init__(self, monitor: UeventMonitor) -> None:
+    def __init__(
+        self, monitor: UeventMonitor, of_a_disk: Callable[[Uevent], None] = lambda _: None
+    ) -> None:
         self._monitor = monitor
+        self._of_a_disk = of_a_disk
 
     def fileno(self) -> int:
         """Readable when an event is there."""
@@ -57,6 +63,8 @@ class DeviceWatch:
         """One event for each cause, however many blocks of memory came."""
         causes: dict[str, None] = {}
         for event in self._monitor.read():
+            if event is LOST or event.subsystem == "block":
+                self._of_a_disk(event)
             if event is LOST:
                 causes["uevents_lost"] = None
             elif event.is_new_generation:

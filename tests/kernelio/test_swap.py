@@ -3,19 +3,25 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelio.errors import MalformedReading, Vanished
+from kernelio.errors import KernelioError, MalformedReading, Unsupported, Vanished
+from kernelio.layout import Layout
+from kernelio.psi import TriggerSet
 from kernelio.swap import (
+    DISCARDS,
     SwapDevice,
     ZramUse,
+    open_swaps,
     parse_swaps,
     parse_zram_mm_stat,
     read_swaps,
     read_zram,
+    swap_on,
     zram_name,
 )
 from tests.fake_guest import FakeGuest
@@ -118,3 +124,28 @@ def test_any_zram_text_parses_or_is_malformed(text: str) -> None:
 def test_a_zram_device_that_was_removed_has_vanished(guest: FakeGuest) -> None:
     with pytest.raises(Vanished):
         read_zram(guest.layout, "zram7")
+
+
+def test_the_table_can_be_waited_for_and_is_silent_while_nothing_changes(guest: FakeGuest) -> None:
+    waiting = TriggerSet()
+    fd = open_swaps(Layout())
+    waiting.add(fd, "swaps")
+    assert waiting.wait(timeout_ms=0) == []
+    waiting.add(fd, "swaps")
+    assert waiting.wait(timeout_ms=0) == []
+    os.close(fd)
+    waiting.close()
+    with pytest.raises(Unsupported):
+        open_swaps(guest.layout)
+
+
+@pytest.mark.parametrize("discard", DISCARDS)
+@pytest.mark.parametrize("priority", [None, 0, 32767])
+def test_what_is_no_block_device_does_not_become_swap(
+    discard: str, priority: int | None, tmp_path: Path
+) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(KernelioError) as refused:
+        swap_on(fd, "/dev/vdc", priority=priority, discard=discard)
+    os.close(fd)
+    assert refused.value.path == "/dev/vdc"

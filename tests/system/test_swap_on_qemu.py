@@ -287,6 +287,30 @@ def test_a_tool_that_is_killed_while_it_removes_is_taken_over_by_the_next(
     assert os.listdir(tmp_path / "swap") == []
 
 
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize(("verb", "step"), [("add", "AddSwap"), ("remove", "RemoveSwap")])
+def test_a_guest_that_is_killed_while_it_is_asked_leaves_nothing_after_the_next_pass(
+    start: Start, tmp_path: Path, verb: str, step: str, edge: str
+) -> None:
+    guest = GuestDouble()
+    where = f"qmp:{start(*PORTS, *NATIVE)}=unix:{tmp_path}/guest"
+
+    def kill(method: str, _serial: str = "") -> None:
+        if method == step:
+            _end(int((tmp_path / "pid").read_text()))
+
+    with serving(tmp_path / "guest", guest):
+        if verb == "remove":
+            assert host(tmp_path, "add", where) == 0
+        if edge == "before":
+            guest.when_asked = kill
+        else:
+            guest.when_answered = kill
+        host(tmp_path, verb, where)
+    assert host(tmp_path, "remove") == 0
+    assert os.listdir(tmp_path / "swap") == []
+
+
 def test_a_tool_that_is_interrupted_while_a_guest_swaps_off_leaves_all_as_it_was(
     running: Running, tmp_path: Path
 ) -> None:

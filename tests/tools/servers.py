@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["TIMEOUT_S", "monitor", "serving"]
+__all__ = ["TIMEOUT_S", "Serve", "monitor", "serving"]
 
 TIMEOUT_S = 20.0
 

@@ -26,6 +26,7 @@ _MIXED_S = 110.0
 _ZRAM_MIB = 512
 _ORDER = "/sys/module/page_reporting/parameters/page_reporting_order"
 _JOURNAL = (
+    "grep -E 'Node|type' /proc/pagetypeinfo; "
     "journalctl --no-pager -u memreact.service -o short-monotonic --no-hostname | "
     "grep -E 'action=(compact|compacted|turn|pause|resume) '"
 )
@@ -85,6 +86,7 @@ ROWS: Mapping[str, _Row] = {
     "mixed-evict": _Row(_mixed, "gain", compacts=False, swap=True),
     "mixed-threshold": _Row(_mixed, "threshold", swap=True),
     "mixed-gain": _Row(_mixed, "gain", swap=True),
+    "mixed-gain-5": _Row(_mixed, "gain", order=5, swap=True),
 }
 """What can be measured, in the order in which it is."""
 

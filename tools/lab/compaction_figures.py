@@ -22,6 +22,7 @@ _NAMES = {
     "mixed-evict": "mixed: + eviction",
     "mixed-threshold": 'mixed: + compaction, "threshold"',
     "mixed-gain": 'mixed: + compaction, "gain"',
+    "mixed-gain-5": "mixed: the same, reporting order 5",
 }
 _HEAD = ("", "held", "free", "free, held", "evicted", "moved", "runs", "job s", "cpu s")
 

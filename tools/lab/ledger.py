@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from lab.free_frames import free_yet_held_bytes
 from lab.guest import Guest
 from lab.installed import Installed
 from lab.ledger_figures import Reading, difference_percent, table
@@ -31,6 +32,7 @@ _ZRAM_MIB = 512
 _SETTLE_S = 10.0
 _OFF_PERCENT = 5.0
 _SAY_EVERY_S = 30.0
+_MIB = 1 << 20
 
 
 def ledger(package: Path, seconds: float) -> int:
@@ -61,7 +63,10 @@ def ledger(package: Path, seconds: float) -> int:
         later.stop()
         _wait(guest, began + seconds)
         last = _reading(guest, service)
-    print(table(first, last))
+        free_held = free_yet_held_bytes(guest)
+    print(
+        f"{table(first, last)}\nfree, and the host has it, frame by frame  {free_held / _MIB:.1f}"
+    )
     off = difference_percent(first, last)
     if abs(off) > _OFF_PERCENT:
         print(f"not reached: the ledger is {off:.1f} % off the host's figure")

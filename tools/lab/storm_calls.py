@@ -123,14 +123,14 @@ def invalid_kata_calls() -> Iterator[Call]:
     memcg = agent.MemAgentMemcgConfig
     keys = (memcg(swappiness_max=201), memcg(period_secs=0), memcg(period_secs=2**64 - 1))
     percent = agent.MemAgentCompactConfig(compact_psi_percent_limit=101)
-    swap = encode(agent.ADD_SWAP, agent.AddSwapRequest(pci_path=(1,)))
+    swap = encode(agent.ADD_SWAP, agent.AddSwapRequest(pci_path=(32,)))
     set_memcg, bad = "MemAgentMemcgSet", _INVALID_ARGUMENT
     return cycle(
         [
             *(_kata(set_memcg, encode(agent.MEMCG_CONFIG, each), bad) for each in keys),
             _kata("MemAgentCompactSet", encode(agent.COMPACT_CONFIG, percent), bad),
             _kata(set_memcg, b"\x20", _UNKNOWN),  # a key without its value
-            _kata("AddSwap", swap, _UNIMPLEMENTED),
+            _kata("AddSwap", swap, bad),
             _kata("ListContainers", b"", _UNIMPLEMENTED),
             Call("grpc.Nobody/MemAgentMemcgSet", b"", bad),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -104,6 +105,9 @@ class Daemon:
         self.host_holds: list[int] = []
         self.swaps: list[AddSwap | RemoveSwap] = []
         self.swap_trouble: SwapTrouble | None = None
+        self.swap_may_end = asyncio.Event()
+        self.swap_may_end.set()
+        self.swaps_left = 0
         self.examined = 0
         self.explaining = self.most_explained = 0
         self.explained: list[str] = []
@@ -128,12 +132,14 @@ class Daemon:
             take_stock=self._take_stock,
             host_holds=self.host_holds.append,
             squeezer=self._squeezer(),
+            swapper=Swapper(
+                self._areas, self._add_swap, self._remove_swap, self._add_at, self._add_at
+            ),
             look=self._look,
             kept=self._kept,
             explain=self._explain,
             foresee=self._foresee,
             recorder=self.recorder,
-            swapper=Swapper(self._areas, self._add_swap, self._remove_swap),
         )
         self.service = MemreactService(self.store, guest, self.hub, self.audit)
 
@@ -214,12 +220,19 @@ class Daemon:
         await self._swapped(call)
         return SwapAdded(area=AREA, made=bool(call.make), waited_us=1, took_us=2)
 
+    async def _add_at(self, where: str) -> SwapAdded:
+        raise AssertionError(where)  # only Kata's client asks so
+
     async def _remove_swap(self, call: RemoveSwap) -> SwapRemoved:
         await self._swapped(call)
         return SwapRemoved(area=AREA, took_us=2)
 
     async def _swapped(self, call: AddSwap | RemoveSwap) -> None:
-        await asyncio.sleep(0)
+        try:
+            await self.swap_may_end.wait()
+        except asyncio.CancelledError:
+            self.swaps_left += 1
+            raise
         if self.swap_trouble is not None:
             raise self.swap_trouble
         self.swaps.append(call)
@@ -840,6 +853,35 @@ async def test_why_no_disk_became_swap_is_an_error_of_its_own_and_a_line(daemon:
     refused = [line for line in daemon.lines if line.startswith("refused ")]
     assert refused[0] == 'refused peer=host verb=AddSwap because="no such disk"\n'
     assert len(refused) == 2
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("method", ["AddSwap", "RemoveSwap"])
+@pytest.mark.asyncio
+async def test_who_leaves_before_it_is_done_ends_it(
+    daemon: Daemon, method: str, *, half: bool
+) -> None:
+    daemon.swap_may_end.clear()
+    async with daemon.serve() as client:
+        await client.send(call(f"{IO}.{method}", {"serial": "memreact-swap0"}))
+        await settled()
+        assert daemon.swaps_left == 0
+        if half:
+            client.stream.shutdown(socket.SHUT_WR)
+        else:
+            client.stream.close()
+        await settled()
+        assert daemon.swaps_left == 1
+    assert daemon.swaps == []
+
+
+@pytest.mark.asyncio
+async def test_who_leaves_in_the_moment_of_asking_leaves_nothing(daemon: Daemon) -> None:
+    async with daemon.serve() as client:
+        await client.send(call(f"{IO}.AddSwap", {"serial": "memreact-swap0"}))
+        client.stream.close()
+        await settled()
+    assert len(daemon.swaps) <= 1
 
 
 @pytest.mark.parametrize(

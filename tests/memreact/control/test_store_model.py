@@ -16,6 +16,7 @@ from memreact.rules import rules_of
 from memreact.run_dir import PushedFile
 from memreact.settings import FILES, Settings, SettingsError, entry_key, read_layers, said
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Log, Memcg
+from tests.effort import examples
 
 Keys = dict[str, object]
 Place = tuple[str, tuple[int, ...]]
@@ -258,4 +259,6 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = hypothesis_settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestStore.settings = hypothesis_settings(
+    max_examples=examples(100), stateful_step_count=30, deadline=None
+)

@@ -25,12 +25,17 @@ from memreact.control.ttrpc_frames import (
     framed,
 )
 from memreact.settings import SettingsError
+from memreact.swap_trouble import SwapTrouble
 from memreact_schemas.agent import (
+    ADD_SWAP,
+    ADD_SWAP_PATH,
     COMPACT_CONFIG,
     HEALTH_CHECK_RESPONSE,
     MEMCG_CONFIG,
     SERVING,
     VERSION_CHECK_RESPONSE,
+    AddSwapPathRequest,
+    AddSwapRequest,
     HealthCheckResponse,
     MemAgentCompactConfig,
     MemAgentMemcgConfig,
@@ -41,7 +46,9 @@ from memreact_schemas.agent import (
 from memreact_schemas.agent import RESPONSE as RESPONSE_TABLE
 from memreact_schemas.config import Compact, Memcg
 from memreact_schemas.protobuf import decode, encode
+from memreact_schemas.swap import AlreadySwap, NoSuchDevice, SwapArea, SwapRefused
 from tests.conftest import LOOPS
+from tests.effort import examples
 from tests.memreact.control.ttrpc_ends import AGENT, HEALTH, Agent, Refusals, call, calling
 
 READER = Peer("uid 1000", may_read=True, may_write=False)
@@ -68,8 +75,6 @@ EVERYTHING_COMPACT = MemAgentCompactConfig(
 )
 # What a client of Kata's agent may also send.
 ELSEWHERE = (
-    "AddSwap",
-    "AddSwapPath",
     "CreateContainer",
     "StartContainer",
     "RemoveContainer",
@@ -422,7 +427,9 @@ async def test_who_never_reads_is_left_and_has_cost_little() -> None:
 
 def answered(frame: Frame, waited_us: int) -> bytes:
     """The text of an answer."""
-    return ttrpc._Calls(Agent(), READER, Refusals()).answer(frame, waited_us)
+    answer = ttrpc._Calls(Agent(), READER, Refusals()).answer(frame, waited_us)
+    assert isinstance(answer, bytes)
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -444,9 +451,154 @@ def test_a_call_is_not_carried_out_after_its_caller_has_given_up(
     assert (b"timeout" in answer) == late
 
 
+def add_swap(*slots: int, timeout_nano: int = 0) -> bytes:
+    """The call that takes what is plugged in there into use."""
+    payload = encode(ADD_SWAP, AddSwapRequest(pci_path=slots))
+    return call("AddSwap", payload, timeout_nano=timeout_nano)
+
+
+def add_swap_path(path: str) -> bytes:
+    """The call that takes what a path leads to."""
+    return call("AddSwapPath", encode(ADD_SWAP_PATH, AddSwapPathRequest(path=path)))
+
+
+@pytest.mark.asyncio
+async def test_a_disk_is_named_by_its_slots_packed_or_not_or_by_its_path() -> None:
+    agent = Agent()
+    agent.may_end.set()
+    async with calling(agent) as caller:
+        assert await caller.calls(add_swap(2, 0)) == OK
+        assert await caller.calls(call("AddSwap", b"\x0a\x02\x1f\x0a")) == OK
+        assert await caller.calls(call("AddSwap", b"\x08\x03\x08\x00")) == OK
+        assert await caller.calls(add_swap_path("/dev/vdb")) == OK
+    assert agent.swaps == ["02/00", "1f/0a", "03/00", "/dev/vdb"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "why"),
+    [
+        (add_swap(), 3, "PCI path must have at least one element"),
+        (add_swap(2, 32), 3, "PCI slot 32 should be in range [0..31]"),
+        (add_swap(2**32 - 1), 3, "PCI slot 4294967295 should be in range [0..31]"),
+        (add_swap_path(""), 3, "'' is no absolute path"),
+        (add_swap_path("dev/vdb"), 3, "'dev/vdb' is no absolute path"),
+        (call("AddSwap", b"\x0a\xff"), 2, None),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_names_no_disk_is_refused_before_anything_is_done(
+    sent: bytes, code: int, why: str | None
+) -> None:
+    agent, audit = Agent(), Refusals()
+    async with calling(agent, audit=audit) as caller:
+        status = (await caller.calls(sent)).status
+    assert status is not None
+    assert (status.code, why or status.message) == (code, status.message)
+    assert agent.swaps == []
+    assert len(audit.lines) == 1
+
+
+AREA = SwapArea(path="/dev/vdc", kind="partition", size_bytes=1, used_bytes=0, priority=-2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (
+            SwapRefused(path="/dev/vdc", doing="swapon", errno=22, why="x"),
+            "libc::swapon get error Invalid argument (os error 22)",
+        ),
+        (AlreadySwap(area=AREA), "libc::swapon get error Device or resource busy (os error 16)"),
+        (SwapRefused(path="/dev/vdc", doing="opening it", errno=16, why="x"), "in our words"),
+        (NoSuchDevice(wanted="PCI path 02/00", waited_us=3), "in our words"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_why_no_disk_became_swap_is_told_as_katas_agent_tells_it(
+    answer: Any,  # noqa: ANN401  # any of the answers
+    why: str,
+) -> None:
+    agent, audit = Agent(error=SwapTrouble(answer, "in our words")), Refusals()
+    agent.may_end.set()
+    async with calling(agent, audit=audit) as caller:
+        assert await caller.calls(add_swap(2, 0)) == refusal(ttrpc.INTERNAL, why)
+        assert (await caller.calls(call("Check", service=HEALTH, stream=3))).payload
+    assert audit.lines == [("host", "AddSwap", why)]
+
+
+@pytest.mark.asyncio
+async def test_what_comes_after_a_disk_waits_for_it_and_others_do_not() -> None:
+    agent = Agent()
+    async with calling(agent) as caller, calling(agent) as other:
+        await caller.sends(add_swap(2, 0) + call("Check", service=HEALTH, stream=3))
+        assert await other.calls(call("Check", service=HEALTH))
+        assert agent.swaps == ["02/00"]
+        await caller.sends(call("Version", service=HEALTH, stream=5))
+        agent.may_end.set()
+        streams = [(await caller.next_frame()).stream for _ in range(3)]
+    assert streams == [1, 3, 5]
+
+
+@pytest.mark.asyncio
+async def test_of_what_comes_while_a_call_lasts_no_more_is_held_than_it_may() -> None:
+    agent = Agent()
+    count = 30_000
+    async with calling(agent) as caller:
+        await caller.sends(add_swap(2, 0))
+        checks = (call("No", stream=2 * each + 3) for each in range(count))
+        sending = asyncio.create_task(caller.sends(b"".join(checks)))
+        async with asyncio.timeout(40):
+            while not agent.swaps:  # noqa: ASYNC110  # the bytes come when they come
+                await asyncio.sleep(0)
+        agent.may_end.set()
+        streams = [(await caller.next_frame()).stream for _ in range(count + 1)]
+        await sending
+    assert streams == list(range(1, 2 * count + 3, 2))
+
+
+@pytest.mark.asyncio
+async def test_a_caller_that_gives_up_is_told_so_and_ends_it() -> None:
+    agent, audit = Agent(), Refusals()
+    async with calling(agent, audit=audit) as caller:
+        late = refusal(ttrpc.DEADLINE_EXCEEDED, "timeout")
+        assert await caller.calls(add_swap(2, 0, timeout_nano=1_000_000)) == late
+        assert agent.ended == ["02/00"]
+        agent.may_end.set()
+        assert await caller.calls(add_swap(3, 0, timeout_nano=2**63 - 1)) == OK
+    assert audit.lines == [("host", "AddSwap", "timeout")]
+
+
+@pytest.mark.asyncio
+async def test_a_caller_that_leaves_ends_it() -> None:
+    agent = Agent()
+    async with calling(agent) as caller:
+        await caller.sends(add_swap(2, 0) + memcg(swap=True))
+        async with asyncio.timeout(40):
+            while not agent.swaps:  # noqa: ASYNC110  # the bytes come when they come
+                await asyncio.sleep(0)
+        caller.socket.close()
+        async with asyncio.timeout(40):
+            while not agent.ended:  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0)
+    assert agent.seen == []
+
+
+@pytest.mark.asyncio
+async def test_who_may_only_read_takes_no_disk_into_use() -> None:
+    agent = Agent()
+    async with calling(agent, READER) as caller:
+        for sent in (add_swap(2, 0), add_swap_path("/dev/vdb")):
+            status = (await caller.calls(sent)).status
+            assert status is not None
+            assert status.code == ttrpc.PERMISSION_DENIED
+    assert agent.swaps == []
+
+
 ANY_CALL = st.builds(
     call,
-    st.sampled_from(["MemAgentMemcgSet", "MemAgentCompactSet", "Check", "Version", "AddSwap"]),
+    st.sampled_from(
+        ["MemAgentMemcgSet", "MemAgentCompactSet", "Check", "Version", "AddSwap", "AddSwapPath"]
+    ),
     st.binary(max_size=40),
     service=st.sampled_from([AGENT, HEALTH, ""]),
     stream=st.integers(0, 2**32 - 1),
@@ -475,7 +627,7 @@ async def sends_and_ends(agent: Agent, pieces: list[bytes]) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 @given(pieces=ANYTHING)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_whatever_arrives_the_next_caller_is_served(
     loop: Callable[[], asyncio.AbstractEventLoop], pieces: list[bytes]
 ) -> None:

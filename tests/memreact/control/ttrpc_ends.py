@@ -30,6 +30,9 @@ class Agent:
 
     error: Exception | None = None
     seen: list[Memcg | Compact] = field(default_factory=list)
+    swaps: list[str] = field(default_factory=list)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: list[str] = field(default_factory=list)
 
     def set_memcg(self, keys: Memcg, peer: Peer) -> None:  # noqa: ARG002  # who asks is not kept
         """Take them."""
@@ -38,6 +41,23 @@ class Agent:
     def set_compact(self, keys: Compact, peer: Peer) -> None:  # noqa: ARG002  # who asks is not kept
         """Take them."""
         self._take(keys)
+
+    async def add_swap(self, pci_path: str, peer: Peer) -> None:  # noqa: ARG002  # who asks is not kept
+        """Wait until it may end."""
+        await self._swap(pci_path)
+
+    async def add_swap_path(self, path: str, peer: Peer) -> None:  # noqa: ARG002  # who asks is not kept
+        """Wait until it may end."""
+        await self._swap(path)
+
+    async def _swap(self, which: str) -> None:
+        self.swaps.append(which)
+        try:
+            await self.may_end.wait()
+            if self.error:
+                raise self.error
+        finally:
+            self.ended.append(which)
 
     def _take(self, keys: Memcg | Compact) -> None:
         if self.error:

@@ -61,6 +61,7 @@ from memreact.events import (
 from memreact.policy.asked import why_not_run
 from memreact.policy.squeeze import why_not_squeeze
 from memreact.rules import CgroupRule, CompactRules, Rules
+from tests.effort import examples
 from tests.memreact.policy.invariants import Watched
 from tests.memreact.policy.simulated_guest import BASE
 
@@ -523,7 +524,7 @@ class AnyEvents(RuleBasedStateMachine):
 
 GB = 1 << 30
 AnyEvents.TestCase.settings = settings(
-    max_examples=150,
+    max_examples=examples(150),
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

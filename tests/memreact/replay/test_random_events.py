@@ -14,6 +14,7 @@ from memreact.telemetry.checkpoint import decode_state, encode_state
 from memreact.telemetry.recorder import line_of
 from memreact.telemetry.trace import Entry, entries_in
 from memreact_schemas.config import Config
+from tests.effort import examples
 from tests.memreact.policy.test_step import AnyEvents
 
 __all__ = ["TestRecorded"]
@@ -62,7 +63,7 @@ class Recorded(AnyEvents):
 
 
 Recorded.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

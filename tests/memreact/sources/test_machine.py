@@ -54,6 +54,14 @@ def test_what_changes_nothing_for_us_is_none() -> None:
     assert causes(event("change", "memory"), event("add", "block"), event("bind", "acpi")) == []
 
 
+def test_events_of_disks_are_passed_on_and_so_is_that_some_were_lost() -> None:
+    told: list[Uevent] = []
+    disk = event("add", "block")
+    watch = DeviceWatch(Monitor(event("add", "virtio"), disk, LOST), told.append)
+    assert [each.cause for each in watch.read()] == ["device_changed", "uevents_lost"]
+    assert told == [disk, LOST]
+
+
 def test_a_clock_that_was_not_set_says_nothing() -> None:
     watch = ClockWatch()
     assert not select.select([watch], [], [], 0)[0]

@@ -18,6 +18,7 @@ from kernelio.errors import Refused
 from kernelio.inotify import IN_Q_OVERFLOW, Inotify, Watched
 from memreact.events import MemcgAppeared, MemcgChanged, MemcgGone
 from memreact.sources.tree import CgroupTree
+from tests.effort import examples
 from tests.fake_guest import FakeGuest
 from tests.memreact.kernel_files import events_text
 
@@ -398,7 +399,7 @@ DOINGS = st.tuples(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(150))
 @given(doings=st.lists(DOINGS, max_size=25))
 def test_whatever_happens_in_whatever_order_what_was_told_is_the_tree(
     guest: FakeGuest, doings: list[tuple[str, str]]

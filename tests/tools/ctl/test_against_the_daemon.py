@@ -21,9 +21,11 @@ from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked, S
 from memreact.run_dir import PushedFile
 from memreact.settings import DEFAULT_ORIGIN, Layer
 from memreact.settings_errors import SettingsError
+from memreact.swap_trouble import SwapTrouble
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact_schemas.config import DEFAULTS, Compact, Memcg
+from memreact_schemas.swap import NoSuchDevice
 from memreact_tools.ctl.__main__ import main
 from tests.tools.ctl.doubles import REPORT
 from tests.tools.ctl.statuses import STATUS
@@ -85,6 +87,16 @@ class Agent:
         assert peer.may_write
         self.told.append(keys)
 
+    async def add_swap(self, pci_path: str, peer: Peer) -> None:
+        """No test asks for one."""
+        raise AssertionError(pci_path, peer)
+
+    async def add_swap_path(self, path: str, peer: Peer) -> None:
+        """There is none."""
+        assert peer.may_write
+        answer = NoSuchDevice(wanted=f"path {path}", waited_us=0)
+        raise SwapTrouble(answer, f"there is no disk {path}")
+
 
 def _connect(tmp_path: Path, peer: Peer, *commands: str) -> tuple[int, Agent]:
     agent = Agent()
@@ -121,7 +133,8 @@ def test_health_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         ('MemAgentMemcgSet json://{"swappiness_max":300}', MAY_ALL, "INVALID_ARGUMENT: "),
         ('MemAgentMemcgSet json://{"period_secs":7}', MAY_ALL, "INVALID_ARGUMENT: "),
         ('MemAgentMemcgSet json://{"swap":true}', MAY_READ, "PERMISSION_DENIED: "),
-        ('AddSwapPath json://{"path":"/dev/vdb"}', MAY_ALL, "UNIMPLEMENTED: "),
+        ('AddSwapPath json://{"path":"/dev/vdb"}', MAY_ALL, "INTERNAL: there is no disk /dev/vdb"),
+        ("AddSwap", MAY_ALL, "INVALID_ARGUMENT: PCI path must have at least one element"),
     ],
 )
 def test_katas_refusals_are_told_with_their_codes(

@@ -166,7 +166,7 @@ async def test_enter_opens_all_of_a_cgroup_and_escape_closes_it() -> None:
 
 async def test_the_cursor_in_the_log_opens_the_figures_behind_a_decision() -> None:
     async with screen() as (top, pilot):
-        await press(top, pilot, "tab", "up", "up", "enter")
+        await press(top, pilot, "tab", "up", "enter")
         text = "\n".join(shown(top))
         assert "guest stall over limit" in text
         assert "131 ms" in text
@@ -183,14 +183,26 @@ async def test_the_log_follows_until_the_cursor_is_moved_up_and_then_again() -> 
     source = Scripted(sample())
     async with screen(source) as (top, pilot):
         await press(top, pilot, "tab", "up")
-        held = top.board.guest.log[top.log_pane.cursor]
-        source.tell(Decided(decision(93)))
+        held = top.log_pane.entry()
+        source.tell(Decided(decision(93, verdict="end")))
         await settle(top, pilot)
-        assert top.board.guest.log[top.log_pane.cursor] == held
+        assert top.log_pane.entry() == held
         await press(top, pilot, "f")
-        source.tell(Decided(decision(94)))
+        source.tell(Decided(decision(94, verdict="end")))
         await settle(top, pilot)
         assert top.log_pane.cursor == top.log_pane.count() - 1
+
+
+async def test_what_left_something_alone_is_shown_where_somebody_asks() -> None:
+    async with screen() as (top, pilot):
+        assert "2 that left something alone are hidden (a)" in "\n".join(shown(top))
+        assert top.log_pane.count() == 7
+        await press(top, pilot, "tab", "up")
+        held = top.log_pane.entry()
+        await press(top, pilot, "a")
+        assert top.log_pane.count() == 9
+        assert top.log_pane.entry() == held
+        assert "hidden" not in "\n".join(shown(top))
 
 
 async def test_help_names_every_key_and_can_be_scrolled() -> None:
@@ -243,7 +255,7 @@ async def test_only_lines_that_changed_are_painted() -> None:
             return refresh(*regions, **how)  # type: ignore[arg-type]  # as they came
 
         top.tree_pane.refresh = counted  # type: ignore[assignment, method-assign]  # counts
-        source.tell(Decided(decision(93, path="/user.slice")))
+        source.tell(Decided(decision(93, verdict="end", path="/user.slice")))
         await settle(top, pilot)
         assert "all" not in painted
         assert 0 < len(painted) < 4

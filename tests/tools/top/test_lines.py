@@ -12,6 +12,7 @@ from memreact_tools.top.cells import cells
 from memreact_tools.top.lines import ASCII, UNICODE, Glyphs, Line, Row, bar, text_of, title
 from memreact_tools.top.sheets import cgroup_sheet, decision_sheet, help_sheet
 from memreact_tools.top.source import Decided, Lost, Met, StatusSeen, TreeSeen, Warned
+from tests.effort import examples
 from tests.tools.top.guests import NOW, Scripted, cgroup, decision, sample, status
 
 ANYTHING = st.text(st.characters(codec=None), max_size=12)
@@ -36,6 +37,7 @@ def lines_of(board: Board, width: int, height: int) -> list[Line]:
     guest = board.guest
     lines = [*board.panels(width, height), board.head(width), board.log_title(width)]
     lines += [board.place(place, width) for place in places]
+    board.view.every_decision = True
     lines += [board.log_line(at, width) for at in range(len(guest.log))]
     for place in places:
         if place.node is not None:
@@ -45,7 +47,7 @@ def lines_of(board: Board, width: int, height: int) -> list[Line]:
     return [*lines, *help_sheet(width, board.glyphs, plays=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     ANYTHING,
     PARTS,

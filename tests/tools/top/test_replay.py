@@ -51,7 +51,7 @@ def step(at_s: int, code: str = "frozen", *, guest_us: int | None = None) -> Ste
             BEGAN + at_s * SECOND,
             guest_us,
         )
-    made = Decided("leave", Why(code, {"evicted_pages": 7, "guard": "/b"}), "/a", 0)
+    made = Decided("end", Why(code, {"evicted_pages": 7, "guard": "/b"}), "/a", 0)
     return Stepped(at=BEGAN + at_s * SECOND, event=Raw(event), decisions=(made,))
 
 

@@ -138,8 +138,7 @@ class Top(App[None]):
         if self.sheet_of == "help":
             body = help_sheet(width, glyphs, plays=board.player is not None)
             self.sheet_pane.show(title("help", width, glyphs), body)
-        elif self.sheet_of == "decision" and board.guest.log:
-            entry = board.guest.log[min(self.log_pane.cursor, len(board.guest.log) - 1)]
+        elif self.sheet_of == "decision" and (entry := self.log_pane.entry()) is not None:
             body = decision_sheet(entry, board.guest, board.clock, width, glyphs)
             self.sheet_pane.show(title("the figures behind it", width, glyphs), body)
         elif self.sheet_of == "cgroup" and (place := self.tree_pane.place()) is not None:
@@ -211,6 +210,7 @@ class Top(App[None]):
             "/": lambda: self._ask("filter", self.board.view.filter, self._filter),
             "e": self._hide_empty,
             "f": self._follow,
+            "a": self._every_decision,
         }
         return moves | others | (self._player_keys() if self.board.player is not None else {})
 
@@ -293,6 +293,9 @@ class Top(App[None]):
     def _hide_empty(self) -> None:
         self.board.view.hide_empty = not self.board.view.hide_empty
         self.board.view_changed()
+
+    def _every_decision(self) -> None:
+        self.board.view.every_decision = not self.board.view.every_decision
 
     def _follow(self) -> None:
         self.log_pane.move_to(self.log_pane.count() - 1)

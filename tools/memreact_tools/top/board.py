@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from memreact_tools.top.lines import Glyphs, Line
-from memreact_tools.top.model import GuestModel, Model
+from memreact_tools.top.model import Entry, GuestModel, Model
 from memreact_tools.top.panels import Scene, panels
 from memreact_tools.top.source import Player, Source
 from memreact_tools.top.table import (
@@ -46,6 +46,8 @@ class Board:
         self._versions: dict[str, int] = {}
         self._places: list[Place] = []
         self._stale = True
+        self._log: list[Entry] = []
+        self._log_key = ("", -1, False)
         self._generation = source.generation if isinstance(source, Player) else 0
 
     @property
@@ -66,6 +68,7 @@ class Board:
             self._generation = player.generation
             self.model = Model(self.source.guests, recorded=True)
             self._versions.clear()
+            self._log_key = ("", -1, False)
             self._stale = True
         self.model.take(updates)
         if updates and self.view.sort in _USE_CHANGES:
@@ -144,14 +147,30 @@ class Board:
         models = self.model.guests
         return place_line(place, models, self.source.now_us(), width, self.glyphs)
 
+    def log(self) -> Sequence[Entry]:
+        """The decisions that are shown, the oldest first; remarks of ours among them."""
+        guest, every = self.guest, self.view.every_decision
+        key = guest.name, guest.log_version, every
+        if self._log_key != key:
+            self._log_key = key
+            self._log = [entry for entry in guest.log if every or not _is_left_alone(entry)]
+        return self._log
+
     def log_title(self, width: int) -> Line:
         """The heading of the log."""
-        return log_title(self.guest, width, self.glyphs, many=len(self.model.guests) > 1)
+        hidden = len(self.guest.log) - len(self.log())
+        many = len(self.model.guests) > 1
+        return log_title(self.guest, width, self.glyphs, many=many, hidden=hidden)
 
     def log_line(self, at: int, width: int) -> Line:
         """A line of the log, counted from the oldest."""
-        guest = self.guest
-        return log_line(guest.log[at], self.clock, page_bytes_of(guest), width, self.glyphs)
+        size = page_bytes_of(self.guest)
+        return log_line(self.log()[at], self.clock, size, width, self.glyphs)
+
+
+def _is_left_alone(entry: Entry) -> bool:
+    """Most decisions of a turn are that nothing is done; the tree tells why of each cgroup."""
+    return entry.row is not None and entry.row.verdict == "leave"
 
 
 def _position(seconds: float) -> str:

@@ -359,7 +359,7 @@ def _done_parts(status: Status) -> Sequence[Part]:
 def _cost(guest: GuestModel) -> str:
     own = guest.own()
     if own is None:
-        return "its cost: n/a"
+        return "" if guest.recorded else "its cost: n/a"
     cpu = "" if own.cpu_ppm is None else f"{percent(own.cpu_ppm)} cpu, "
     woken = "" if own.wake_ups_per_ks is None else f", {rate(own.wake_ups_per_ks)} wake-ups"
     return f"itself: {cpu}{size(own.cost.rss_bytes)}{woken}"

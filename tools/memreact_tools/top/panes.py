@@ -13,6 +13,7 @@ from textual.widget import Widget
 
 from memreact_tools.top.board import Board
 from memreact_tools.top.lines import Line, Row
+from memreact_tools.top.model import Entry
 from memreact_tools.top.palette import Palette
 from memreact_tools.top.tree import Place
 
@@ -222,29 +223,35 @@ class LogPane(ListPane):
     def __init__(self, board: Board, palette: Palette, name: str) -> None:
         super().__init__(board, palette, name)
         self.follows = True
-        self._seen = 0
+        self._on: Entry | None = None
         self._of = ""
 
+    def entry(self) -> Entry | None:
+        """The one that the cursor is on."""
+        log = self.board.log()
+        return log[min(self.cursor, len(log) - 1)] if log else None
+
     def count(self) -> int:
-        """How many are kept."""
-        return len(self.board.guest.log)
+        """How many are shown."""
+        return len(self.board.log())
 
     def move_to(self, at: int) -> None:
         """Put the cursor on a line; on the last one it follows again."""
         self.follows = at >= self.count() - 1
+        self.cursor = max(min(at, self.count() - 1), 0)
+        self._on = self.entry()
         super().move_to(at)
 
     def lines(self, width: int, height: int) -> Iterator[tuple[Line, str]]:
-        """Those that are seen; the cursor stays on its decision while others come."""
-        guest = self.board.guest
-        if self._of != guest.name:
-            self._of, self.follows = guest.name, True
-        elif not self.follows and self.count() == guest.log.maxlen:
-            # With a full log each new line pushes the oldest out.
-            self.cursor -= guest.log_version - self._seen
-        self._seen = guest.log_version
+        """Those that are seen; the cursor stays on its decision while others come and go."""
+        if self._of != self.board.focus:
+            self._of, self.follows = self.board.focus, True
+        log = self.board.log()
         if self.follows:
-            self.cursor = self.count() - 1
+            self.cursor = len(log) - 1
+        elif self._on is not None:
+            found = (at for at in range(len(log) - 1, -1, -1) if log[at] is self._on)
+            self.cursor = next(found, self.cursor)
         yield from super().lines(width, height)
 
     def heading(self, width: int) -> Line:

@@ -27,7 +27,7 @@ def frame(board: Board, width: int, height: int | None) -> Iterator[str]:
         height: Lines at the most; None for every cgroup there is.
     """
     lines = [*board.panels(width, height or 0)]
-    log = min(len(board.guest.log), _LOG_LINES)
+    log = min(len(board.log()), _LOG_LINES)
     cgroups = [each for each in board.places() if each.guest == board.focus and each.node]
     room = None if height is None else max(height - len(lines) - log - 3, 1)
     places = cgroups[:room]
@@ -37,7 +37,7 @@ def frame(board: Board, width: int, height: int | None) -> Iterator[str]:
         hidden = len(cgroups) - len(places)
         if hidden:
             lines.append(((f" and {hidden} more", "dim"),))
-    first = len(board.guest.log) - log
+    first = len(board.log()) - log
     if log:
         lines.append(board.log_title(width))
         lines += [board.log_line(at, width) for at in range(first, first + log)]

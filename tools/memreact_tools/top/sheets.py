@@ -30,6 +30,7 @@ KEYS = (
     ("/", "show only cgroups with this in their path; empty shows all"),
     ("e", "leave out cgroups that use nothing"),
     ("f", "follow the newest decision again"),
+    ("a", "all decisions, also those that left something alone"),
     ("escape", "close what is open, end the filter"),
 )
 PLAYER_KEYS = (

@@ -255,12 +255,23 @@ def page_bytes_of(model: GuestModel) -> int:
     return model.status.page_bytes if model.status else 0
 
 
-def log_title(model: GuestModel, width: int, glyphs: Glyphs, *, many: bool) -> Line:
-    """The heading of the decision log, with what is missing in it."""
+def log_title(
+    model: GuestModel, width: int, glyphs: Glyphs, *, many: bool = False, hidden: int = 0
+) -> Line:
+    """The heading of the decision log, with what is missing in it.
+
+    Args:
+        model: Of the guest.
+        width: In cells.
+        glyphs: What to draw with.
+        many: Say of which guest, for there are several.
+        hidden: Decisions that are not shown, for nothing was done.
+    """
     made = model.status.decisions if model.status else 0
     where = f" of {safe(model.name)}" if many else ""
     lost = f", {model.dropped} not told in time" if model.dropped else ""
-    return title(f"decisions{where}: {made}{lost}", width, glyphs)
+    alone = f", {hidden} that left something alone are hidden (a)" if hidden else ""
+    return title(f"decisions{where}: {made}{lost}{alone}", width, glyphs)
 
 
 def log_line(

@@ -127,6 +127,7 @@ class View:
         reverse: The other way round.
         filter: Only paths with this in it, and those above them; case does not matter.
         hide_empty: Leave out what uses next to nothing.
+        every_decision: Show in the log what was left alone, too.
         turned: What is not folded as it would be by itself, as (guest, path).
     """
 
@@ -134,6 +135,7 @@ class View:
     reverse: bool = False
     filter: str = ""
     hide_empty: bool = False
+    every_decision: bool = False
     turned: set[tuple[str, str]] = field(default_factory=set)
 
 
