@@ -44,7 +44,7 @@ lint: .venv/.complete ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/mypy tests packaging
 	$(BIN)/lint-imports --no-logo
 
-unit: .venv/.complete ## unit tests on the newest versions, random input with a third of its examples
+unit: .venv/.complete ## unit tests on the newest versions; of random input a third, daemons on uvloop alone
 	MEMREACT_TESTS=quick $(BIN)/python $(PYTEST) $(TWO_CORES)
 
 floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13, with coverage

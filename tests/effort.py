@@ -1,16 +1,19 @@
-"""How many examples a test of random input tries.
+"""How much a test tries: everything, unless MEMREACT_TESTS=quick says that somebody waits.
 
-All of them, unless MEMREACT_TESTS=quick says that somebody waits: then a third. The examples are
-the same in every run, so the quick ones are among those that `make floor` tries as well.
+Then of the examples of random input a third, and whole daemons on uvloop alone, which is the loop
+that they have. `make floor` tries everything.
 """
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["examples"]
+__all__ = ["DAEMONS_LOOPS", "examples"]
 
 _QUICK = os.environ.get("MEMREACT_TESTS") == "quick"
+
+DAEMONS_LOOPS = ("uvloop",) if _QUICK else ("uvloop", "asyncio")
+"""The loops on which whole daemons are started, by their names on the command line."""
 
 
 def examples(many: int = 100) -> int:

@@ -47,6 +47,7 @@ from memreact.telemetry.journal import Journal
 from memreact.telemetry.trace import Entry, Trace, entries_in
 from memreact_schemas.recording import opened, read_lines
 from memreact_schemas.trace import Failed
+from tests.effort import DAEMONS_LOOPS
 from tests.fake_guest import FakeGuest
 from tests.memreact.full_guest import ENABLED, LRU_GEN, full_guest
 from tests.memreact.kernel_files import shows_memcg, shows_stall
@@ -88,7 +89,7 @@ LruGen.evict = evict
 QUIET = "[memcg]\ndisabled = true\n"
 BUSY = "[memcg]\nperiod_secs = 1\neviction_run_aging_count_min = 1\nswap = true\n"
 UNHEARD = "[control]\nvsock = false\n"  # its ports are the machine's own
-LOOPS = ("uvloop", "asyncio")
+LOOPS = DAEMONS_LOOPS
 
 
 class Running:

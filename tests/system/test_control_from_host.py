@@ -219,12 +219,14 @@ def test_memreact_top_shows_real_figures_of_the_guest_there_and_from_its_host(ho
     total_kib = int(host.there.guest.run("awk '/^MemTotal/ {print $2}' /proc/meminfo").stdout)
     assert first["reading"]["total_bytes"] == total_kib << 10
     assert last["reading"]["own"]["rss_bytes"] > 10 << 20
-    assert last["reading"]["at_us"] > first["reading"]["at_us"]
+    assert last["reading"]["at_us"] >= first["reading"]["at_us"]
     assert {"/", "/system.slice"} <= {each["path"] for each in last["status"]["cgroups"]}
-    assert {"/system.slice"} <= {each["path"] for each in last["uses"]}
+    assert {each["path"] for each in last["uses"]} <= {
+        each["path"] for each in last["status"]["cgroups"]
+    }
+    assert any(each["limits"]["current_bytes"] for each in last["uses"])
     printed = host.there.guest.run("memreact-top --batch -n 1").stdout
     assert "system.slice" in printed
-    assert printed.isascii() or "▾" in printed
 
 
 def test_several_guests_are_asked_at_once_and_one_that_is_not_there_is_told(host: Host) -> None:

@@ -112,8 +112,12 @@ async def test_go_s_client_asks_for_health_and_version(tmp_path: os.PathLike[str
     ("call", "code", "message"),
     [
         ("grpc.AgentService/NoSuch", 12, "NoSuch method"),
-        ('grpc.AgentService/AddSwap={"PCIPath":[1,2]}', 12, "AddSwap method"),
-        ('grpc.AgentService/AddSwapPath={"path":"/dev/vdb"}', 12, "AddSwapPath method"),
+        (
+            'grpc.AgentService/AddSwap={"PCIPath":[1,32]}',
+            3,
+            "PCI slot 32 should be in range [0..31]",
+        ),
+        ('grpc.AgentService/AddSwapPath={"path":"vdb"}', 3, "'vdb' is no absolute path"),
         ("no.Such/Check", 3, "no.Such service does not exist"),
         (
             f'{MEMCG_SET}={{"swappiness_max":201}}',
@@ -130,6 +134,18 @@ async def test_go_s_client_understands_a_refusal_and_calls_on(
         refused, taken = await called(address, call, f'{MEMCG_SET}={{"swap":true}}')
     assert (refused.code, refused.message, taken.code) == (code, message, 0)
     assert agent.seen == [Memcg(swap=True)]
+
+
+@pytest.mark.asyncio
+async def test_go_s_client_adds_swap_by_place_and_by_path(tmp_path: os.PathLike[str]) -> None:
+    calls = (
+        'grpc.AgentService/AddSwap={"PCIPath":[2,31]}',
+        'grpc.AgentService/AddSwapPath={"path":"/dev/vdb"}',
+    )
+    async with served(tmp_path, agent := Agent()) as address:
+        agent.may_end.set()
+        assert [(each.code, each.answer) for each in await called(address, *calls)] == [(0, {})] * 2
+    assert agent.swaps == ["02/1f", "/dev/vdb"]
 
 
 @pytest.mark.asyncio
