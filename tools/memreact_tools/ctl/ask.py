@@ -17,6 +17,7 @@ from memreact_tools.ctl.show import refusal_in_words, settings_by_key
 from memreact_tools.ctl.varlink_client import BrokenConnection, Refused, call, stream_of
 from memreact_tools.ctl.verbs import Verb
 from memreact_tools.deadline import Deadline
+from memreact_tools.decoding import decoded
 from memreact_tools.plain import plain, plain_json
 
 __all__ = ["ask", "code_of", "one_of", "said", "tell", "watch", "why"]
@@ -266,7 +267,7 @@ class _Settings(Struct):
 
 
 def _values(answer: bytes) -> dict[str, str]:
-    return settings_by_key(msgspec.json.decode(answer, type=_Settings).settings)
+    return settings_by_key(decoded(answer, _Settings).settings)
 
 
 def watch(verb: Verb, asked: argparse.Namespace, address: Address, *, timeout_s: float) -> int:

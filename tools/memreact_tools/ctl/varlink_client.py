@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 
 from memreact_schemas.varlink import Reply
 from memreact_tools.deadline import Deadline
+from memreact_tools.decoding import decoded
 
 __all__ = ["BrokenConnection", "Refused", "call", "stream_of"]
 
@@ -124,7 +125,7 @@ def _replies(stream: socket.socket, deadline: Deadline) -> Iterator[Reply]:
 
 def _decoded(frame: bytes) -> Reply:
     try:
-        return msgspec.json.decode(frame, type=Reply)
+        return decoded(frame, Reply)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BrokenConnection(f"the answer is no Varlink: {error}") from error
 

@@ -16,6 +16,8 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from memreact_tools.decoding import decoded
+
 __all__ = [
     "Event",
     "Lines",
@@ -156,7 +158,7 @@ def peer_pid(stream: socket.socket) -> int:
 
 def shake_hands(lines: Lines) -> None:
     """Hear the greeting, and ask for nothing beyond the commands."""
-    msgspec.json.decode(lines.next(), type=_Greeting)
+    decoded(lines.next(), _Greeting)
     lines.call("qmp_capabilities", dict)
 
 
@@ -196,7 +198,7 @@ class Lines:
             if reply.error is not None:
                 raise QmpRefused(f"{command}: {reply.error.desc}", reply.error.kind)
             if not isinstance(reply.return_, msgspec.UnsetType):
-                return msgspec.json.decode(reply.return_, type=kind)
+                return decoded(reply.return_, kind)
 
     def event(self) -> Event:
         """Return the oldest event that was not returned yet, or wait for one.
@@ -209,7 +211,7 @@ class Lines:
         return self._events.popleft()
 
     def _hear(self) -> _Reply:
-        reply = msgspec.json.decode(self.next(), type=_Reply)
+        reply = decoded(self.next(), _Reply)
         if reply.event:
             self._events.append(Event(reply.event, reply.data))
         return reply

@@ -20,6 +20,7 @@ from memreact_schemas.status import LedgerStatus
 from memreact_tools.address import Address, AddressError, CouldNotConnect, connect
 from memreact_tools.ctl.show import amount, refusal_in_words
 from memreact_tools.ctl.varlink_client import BrokenConnection, Refused, call
+from memreact_tools.decoding import decoded
 from memreact_tools.host.machines import Machine, MachineError, machines_here
 from memreact_tools.host.qmp import QmpTrouble
 from memreact_tools.host.smaps import Held, NoGuestMemory, guest_memory, parse_smaps
@@ -151,7 +152,7 @@ def _ledger(address: Address | None, timeout_s: float, *, afresh: bool) -> Ledge
     parameters = GetStatus(cgroups=False, ledger=afresh or None)
     raw = _asked(address, "GetStatus", parameters, timeout_s)
     try:
-        ledger = msgspec.json.decode(raw, type=StatusAnswer).status.ledger
+        ledger = decoded(raw, StatusAnswer).status.ledger
     except msgspec.MsgspecError as error:
         raise _Silent(f"{address}: {error}") from error
     if ledger is None or ledger.read_at_us is None:

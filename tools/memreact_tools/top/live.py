@@ -20,6 +20,7 @@ from memreact_schemas.control import INTERFACE, GetStatus, Look, Looked, StatusA
 from memreact_schemas.status import DecisionRow, Status
 from memreact_tools.address import Address, CouldNotConnect, connect
 from memreact_tools.ctl.varlink_client import BrokenConnection, Refused, call, stream_of
+from memreact_tools.decoding import decoded
 from memreact_tools.top.source import (
     Decided,
     Lost,
@@ -248,7 +249,7 @@ class _Guest:
                 self._started_at_us, self._last_number = status.started_at_us, 0
             watch = Watch(status=True, since=self._last_number)
             for raw in stream_of(stream, f"{INTERFACE}.Watch", watch):
-                self._take_in(msgspec.json.decode(raw, type=_Item))
+                self._take_in(decoded(raw, _Item))
                 if self._closing.is_set():
                     return
 
@@ -301,7 +302,7 @@ class _Asking:
             self._looks = False
             self._tell(Warned(f"no readings: {_why(error)}"))
             return
-        self._tell(Read(msgspec.json.decode(raw, type=Looked).reading))
+        self._tell(Read(decoded(raw, Looked).reading))
 
     def _next_others(self) -> Sequence[str]:
         """Some of all cgroups in turn, so that each has been read after a while."""
@@ -347,7 +348,7 @@ class _Asking:
 
 def _status(stream: socket.socket, asked: GetStatus, patience_s: float) -> Status:
     raw = _call(stream, "GetStatus", asked, patience_s)
-    return msgspec.json.decode(raw, type=StatusAnswer).status
+    return decoded(raw, StatusAnswer).status
 
 
 def _call(stream: socket.socket, method: str, asked: Struct, patience_s: float) -> Raw:
