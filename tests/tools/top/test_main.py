@@ -137,3 +137,10 @@ def test_ctrl_c_ends_printing_in_order(
 
     monkeypatch.setattr(Live, "take", interrupted)
     assert run(capsys, "--address", address, "--plain")[0] == 0
+
+
+def test_its_help_names_every_order_of_cgroups(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "cold, cold%, evicted" in " ".join(capsys.readouterr().out.split())

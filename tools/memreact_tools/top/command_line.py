@@ -53,7 +53,11 @@ def _replays(top: argparse.ArgumentParser) -> None:
 
 def _looks(top: argparse.ArgumentParser) -> None:
     top.add_argument(
-        "--sort", choices=SORTS, default="use", metavar="KEY", help=f"one of {', '.join(SORTS)}"
+        "--sort",
+        choices=SORTS,
+        default="use",
+        metavar="KEY",
+        help=f"one of {', '.join(SORTS)}".replace("%", "%%"),
     )
     top.add_argument("--filter", default="", metavar="TEXT", help="cgroups with this in their path")
     top.add_argument("--no-color", action="store_true", help="no colours; as NO_COLOR=1 does")
