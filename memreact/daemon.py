@@ -124,27 +124,9 @@ class Daemon:
         self._books = Bookkeeper(
             self._loop, lambda: take_stock(layout, self._reactor), now_us, self._accounted
         )
-        self._swaps = Swaps(
-            layout,
-            self._own_path,
-            journal,
-            rules=lambda: self._reactor.rules,
-            wait_secs=self._device_wait_secs,
-            clock=now_us,
-            changed=self._swap_changed,
-        )
+        self._swaps = self._swaps_here()
         self._measures = Measures()
-        self._shown = Shown(
-            self._reactor,
-            store,
-            self._decisions,
-            self._hub,
-            layout,
-            books=self._books,
-            swapper=self._swaps.swapper,
-            measures=self._measures,
-            recorder=self._recording.recorder,
-        )
+        self._shown = self._what_shows()
         self._harm = HarmWatch(self._loop, layout, self._own_path, self._reactor.handle)
         self._disturbances = Disturbances(self._loop, self._disturbed)
         self._busy_since: Instant | None = None
@@ -157,6 +139,30 @@ class Daemon:
         self._desk = self._desk_of(files)
         self._shown.troubles = lambda: (*self._desk.problems, *self._swaps.problems)
         store.saving_changed = self._say_whether_saved
+
+    def _swaps_here(self) -> Swaps:
+        return Swaps(
+            self._layout,
+            self._own_path,
+            self._journal,
+            rules=lambda: self._reactor.rules,
+            wait_secs=self._device_wait_secs,
+            clock=now_us,
+            changed=self._swap_changed,
+        )
+
+    def _what_shows(self) -> Shown:
+        return Shown(
+            self._reactor,
+            self._store,
+            self._decisions,
+            self._hub,
+            self._layout,
+            books=self._books,
+            swapper=self._swaps.swapper,
+            measures=self._measures,
+            recorder=self._recording.recorder,
+        )
 
     def _open_sources(self) -> None:
         self._sources: tuple[Source, ...] = ()
@@ -548,10 +554,15 @@ def run(
         failed = runner.run(main())
     if run_dir.locked and not puts_back_for_us(os.environ):
         _put_back(run_dir, layout, journal)
-    if served[0].stuck:
+    return _ended(journal, code=1 if failed else 0, stuck=served[0].stuck)
+
+
+def _ended(journal: Journal, *, code: int, stuck: bool) -> int:
+    """Give the exit status; a worker that is stuck in the kernel is not waited for."""
+    if stuck:
         journal.say("warning", "ends_in_mid_work")  # what is left dies with the process
-        os._exit(1 if failed else 0)
-    return 1 if failed else 0
+        os._exit(code)
+    return code
 
 
 def _prepare_process() -> None:

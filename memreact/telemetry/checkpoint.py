@@ -46,7 +46,7 @@ def decode_state(raw: bytes) -> State:
 def _plain(value: object) -> object:
     if isinstance(value, MappingProxyType):
         return dict(value)
-    raise NotImplementedError(type(value))
+    raise NotImplementedError(type(value))  # by which a hook tells msgspec that it knows no more
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_plain)
