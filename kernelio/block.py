@@ -148,7 +148,8 @@ def open_disk(layout: Layout, disk: BlockDevice, *, alone: bool = False) -> int:
     path = layout.root + disk.path
     flags = os.O_RDWR | os.O_EXCL if alone else os.O_RDONLY
     try:
-        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+        node = f"{layout.root}{layout.dev}/{disk.name}"
+        fd = os.open(node, flags | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise meaning_of(error, path) from error
     found = os.fstat(fd)

@@ -7,9 +7,10 @@ import os
 
 from kernelio.errors import Interrupted, KernelioError, Refused, Unsupported, Vanished
 
-__all__ = ["meaning_of", "read_bytes", "write_bytes"]
+__all__ = ["Record", "meaning_of", "read_bytes", "read_record", "write_bytes"]
 
 _BLOCK = 65536
+_RECORD = 4096
 _LACKING = {
     errno.EOPNOTSUPP: "switched off in this kernel",
     errno.EACCES: "not permitted",
@@ -39,6 +40,58 @@ def read_bytes(path: str, *, fixed: bool = False) -> bytes:
             os.close(fd)
     except OSError as error:
         raise meaning_of(error, path, fixed=fixed) from error
+
+
+def read_record(path: str, *, fixed: bool = False) -> bytes:
+    """Read a file of one record of less than a page, which the first read gives whole.
+
+    Errors are those of read_bytes.
+
+    Source: Documentation/filesystems/seq_file.rst
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, _RECORD)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise meaning_of(error, path, fixed=fixed) from error
+
+
+class Record:
+    """A file of one record that is read again and again, by one call each time.
+
+    Args:
+        path: The file; it stays open until `close`.
+
+    Raises:
+        Vanished, Unsupported: As read_bytes.
+    """
+
+    __slots__ = ("_fd", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise meaning_of(error, path) from error
+
+    def read(self) -> bytes:
+        """Read what it says now.
+
+        Raises:
+            Vanished: The object behind it is gone.
+        """
+        try:
+            return os.pread(self._fd, _RECORD, 0)
+        except OSError as error:
+            raise meaning_of(error, self.path) from error
+
+    def close(self) -> None:
+        """Close it; once."""
+        os.close(self._fd)
 
 
 def _read_to_the_end(fd: int) -> bytes:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from contextlib import suppress
 
 __all__ = ["KICK_SIGNAL", "install_kick_handler", "kick", "write_interruptibly"]
 
 KICK_SIGNAL: int = signal.SIGRTMIN + 3
+
+# What the kernel sends in its stead where it cannot queue it (fcntl(2), F_SETSIG).
+_WHERE_THE_QUEUE_IS_FULL = signal.SIGIO
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
@@ -29,8 +31,9 @@ def install_kick_handler() -> None:
     Not with loop.add_signal_handler(): that sets SA_RESTART, and the kernel would take up again
     what we broke off. An ignored signal breaks off nothing either, so the handler does nothing.
     """
-    signal.signal(KICK_SIGNAL, _do_nothing)
-    signal.siginterrupt(KICK_SIGNAL, True)  # noqa: FBT003  # positional only
+    for number in (KICK_SIGNAL, _WHERE_THE_QUEUE_IS_FULL):
+        signal.signal(number, _do_nothing)
+        signal.siginterrupt(number, True)  # noqa: FBT003  # positional only
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
@@ -62,5 +65,7 @@ def kick(thread_id: int) -> None:
         thread_id: What threading.get_ident() returned on that thread.
     """
     # The queue of signals may be full for a moment, of ours or of others of this user.
-    with suppress(ProcessLookupError, BlockingIOError):
+    try:  # noqa: SIM105  # whoever waits for this kick pays for each call on its way
         signal.pthread_kill(thread_id, KICK_SIGNAL)
+    except (ProcessLookupError, BlockingIOError):
+        pass

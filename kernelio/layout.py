@@ -14,10 +14,12 @@ class Layout:
     Args:
         root: Prefix of every path: empty on a real guest, a temp directory in a test.
         cgroup: Mount point of the cgroup v2 tree, as found in mountinfo, without the root.
+        dev: Where devices have their nodes, without the root.
     """
 
     root: str = ""
     cgroup: str = "/sys/fs/cgroup"
+    dev: str = "/dev"
 
     @property
     def cgroup_root(self) -> str:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from kernelio.cgroup import parse_flat_keyed
 from kernelio.errors import MalformedReading, Refused, Unsupported
-from kernelio.files import meaning_of, read_bytes
+from kernelio.files import meaning_of, read_bytes, read_record
 from kernelio.interruptible import write_interruptibly
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "read_memory_stat",
     "read_protection",
     "read_swap",
+    "read_swap_current",
     "reclaim",
 ]
 
@@ -140,7 +141,7 @@ def read_amount(path: str) -> int | None:
         Unsupported: This kernel or this cgroup (the root) has no such file.
         MalformedReading: The file says something else.
     """
-    return parse_amount(read_bytes(path), path)
+    return parse_amount(read_record(path), path)
 
 
 def _read_or(path: str, missing: int | None) -> int | None:
@@ -188,6 +189,15 @@ def read_limits(directory: str) -> Limits:
     )
 
 
+def read_swap_current(directory: str) -> int:
+    """Read memory.swap.current; where it is missing nothing is swapped out.
+
+    Raises:
+        Vanished, MalformedReading: As read_amount.
+    """
+    return _read_or(f"{directory}/memory.swap.current", 0) or 0
+
+
 def read_swap(directory: str) -> SwapUse:
     """Read memory.swap.current, max and high; where the files are missing: none, no limit.
 
@@ -195,7 +205,7 @@ def read_swap(directory: str) -> SwapUse:
         Vanished, MalformedReading: As read_amount.
     """
     return SwapUse(
-        _read_or(f"{directory}/memory.swap.current", 0) or 0,
+        read_swap_current(directory),
         _read_or(f"{directory}/memory.swap.max", None),
         _read_or(f"{directory}/memory.swap.high", None),
     )

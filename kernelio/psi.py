@@ -13,11 +13,11 @@ import re
 import select
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from kernelio.errors import MalformedReading, Refused, Unsupported, Vanished
-from kernelio.files import meaning_of, read_bytes
+from kernelio.files import meaning_of, read_record
 from kernelio.layout import Layout
 
 __all__ = [
@@ -28,8 +28,10 @@ __all__ = [
     "TriggerSet",
     "arm_trigger",
     "can_arm_short_windows",
+    "guest_trigger_file",
     "own_stall",
     "parse_pressure",
+    "parse_some_total_us",
     "read_cgroup_stall",
     "read_children_stall",
     "read_guest_stall",
@@ -37,10 +39,14 @@ __all__ = [
     "read_pressure",
 ]
 
+_SOME_FIRST = re.compile(
+    rb"some avg10=[\d.]{4,6} avg60=[\d.]{4,6} avg300=[\d.]{4,6} total=(\d{1,20})\n"
+)
 _LINE = re.compile(
     rb"(some|full) avg10=(\d{1,3}\.\d\d) avg60=(\d{1,3}\.\d\d) avg300=(\d{1,3}\.\d\d)"
     rb" total=(\d{1,20})"
 )
+_ROOT_INODE = 1  # of the root cgroup, and of none else: kernfs numbers from here
 _EXPECTED = "`some|full avg10=N avg60=N avg300=N total=N`, each once"
 
 
@@ -107,7 +113,27 @@ def read_pressure(path: str) -> Pressure:
         Vanished: The cgroup was removed.
         MalformedReading: The file says something else.
     """
-    return parse_pressure(read_bytes(path, fixed=_is_of_the_guest(path)), path)
+    return parse_pressure(read_record(path, fixed=_is_of_the_guest(path)), path)
+
+
+def guest_trigger_file(layout: Layout, resource: str) -> str:
+    """Where to arm the guest's triggers: at best the root cgroup's file, which shows the same.
+
+    What fires there is told to inotify too (from 6.5 on), and never on those of /proc/pressure.
+
+    Args:
+        layout: The guest.
+        resource: "memory" or "io".
+
+    Source: cgroup_psi() in include/linux/psi.h
+    """
+    of_root = f"{layout.cgroup_root}/{resource}.pressure"
+    try:
+        if os.stat(layout.cgroup_root).st_ino == _ROOT_INODE and os.path.exists(of_root):
+            return of_root
+    except OSError:
+        pass
+    return layout.proc(f"pressure/{resource}")
 
 
 def _is_of_the_guest(path: str) -> bool:
@@ -115,11 +141,23 @@ def _is_of_the_guest(path: str) -> bool:
     return not path.endswith(".pressure")
 
 
-def _read_some_total_us(path: str) -> int:
-    some = read_pressure(path).some
+def parse_some_total_us(text: bytes, path: str) -> int:
+    """Parse how long some task has waited, of a pressure file; of each cgroup nobody wants more.
+
+    Raises:
+        MalformedReading: It has no such line, or what it has instead is none.
+    """
+    first = _SOME_FIRST.match(text)
+    if first is not None:
+        return int(first[1])
+    some = parse_pressure(text, path).some
     if some is None:
         raise MalformedReading(path, "full", "a `some` line")
     return some.total_us
+
+
+def _read_some_total_us(path: str) -> int:
+    return parse_some_total_us(read_record(path, fixed=_is_of_the_guest(path)), path)
 
 
 def read_cgroup_stall(directory: str) -> Stall:
@@ -272,6 +310,10 @@ def _os_error() -> OSError:
     return OSError(number, os.strerror(number))
 
 
+def _nothing() -> None:
+    """Be what is called where nobody asks for more."""
+
+
 class TriggerSet:
     """The triggers that one thread waits for.
 
@@ -339,7 +381,9 @@ class TriggerSet:
         if token is not None:
             del self._names[token]
 
-    def wait(self, timeout_ms: int | None = None) -> list[Fired]:
+    def wait(
+        self, timeout_ms: int | None = None, at_once: Callable[[], None] = _nothing
+    ) -> list[Fired]:
         """Wait until something fires and return what did; for one thread only.
 
         A trigger whose cgroup was removed is reported once, as gone, and leaves the set by itself:
@@ -347,11 +391,15 @@ class TriggerSet:
 
         Args:
             timeout_ms: How long at most; None for ever, 0 not at all.
+            at_once: Called as soon as anything is ready, before it is looked at: another thread may
+                take the interpreter's lock away again any moment.
 
         Returns:
             What fired; nothing after the timeout or a `wake`.
         """
         count = self._wait_for_events(timeout_ms)
+        if count:
+            at_once()
         at_us = time.monotonic_ns() // 1000
         fired = []
         for event in self._ready[:count]:

@@ -39,7 +39,8 @@ _LINE = re.compile(
 _OCTAL = re.compile(r"\\([0-3][0-7]{2})", re.ASCII)
 _HEADER = "Filename"
 _DELETED = " (deleted)"
-_ZRAM = re.compile(r"/dev/(zram\d{1,9})", re.ASCII)
+# Without /dev once the mount namespace is gone where swapon was called: see open_disk's layout.
+_ZRAM = re.compile(r"(?:/dev)?/(zram\d{1,9})", re.ASCII)
 _MM_STAT = re.compile(
     r"\s*(\d{1,20})\s+(\d{1,20})\s+(\d{1,20})\s+(\d{1,20})(?:\s+\d{1,20})*\s*", re.ASCII
 )
@@ -172,7 +173,7 @@ def swap_on(fd: int, path: str, *, priority: int | None, discard: str) -> None:
 
 def zram_name(device: SwapDevice) -> str | None:
     """The block device's name ("zram0") when this area is zram, else None."""
-    name = _ZRAM.fullmatch(device.path)
+    name = _ZRAM.fullmatch(device.path) if device.kind == "partition" else None
     return name[1] if name else None
 
 

@@ -33,6 +33,7 @@ _FIELDS = "III16s16s"  # version, last page, number of bad pages, UUID, label
 _SIZE = struct.calcsize(f"<{_FIELDS}")
 _VERSION = 1
 _UUID_BYTES = 16
+_LABEL_BYTES = 16
 _UUID_VERSION, _UUID_VARIANT = 6, 8  # the bytes that say of a UUID how it was made
 _LAST_PAGE_MAX = 2**32 - 1
 _FEWEST_PAGES = 10  # below that mkswap writes none
@@ -129,23 +130,29 @@ def _own_order() -> str:
     return "<" if struct.pack("=H", 1) == b"\1\0" else ">"
 
 
-def make_swap_header(size_bytes: int, page_bytes: int, uuid: bytes | None = None) -> bytes:
+def make_swap_header(
+    size_bytes: int, page_bytes: int, uuid: bytes | None = None, label: str = ""
+) -> bytes:
     """Make the first page of a swap area without bad pages.
 
     Args:
         size_bytes: Of the device; what is no whole page at its end is left out.
         page_bytes: Of this kernel.
         uuid: Of the area; None draws one.
+        label: Of the area, 16 bytes at most.
 
     Raises:
-        ValueError: It is too small: mkswap makes none below 10 pages.
+        ValueError: It is too small: mkswap makes none below 10 pages; or the label is too long.
     """
     pages = size_bytes // page_bytes
     if pages < _FEWEST_PAGES:
         raise ValueError(f"{size_bytes} bytes are less than {_FEWEST_PAGES} pages")
+    name = label.encode()
+    if len(name) > _LABEL_BYTES:
+        raise ValueError(f"the label {label!r} is longer than {_LABEL_BYTES} bytes")
     page = bytearray(page_bytes)
     last = min(pages - 1, _LAST_PAGE_MAX)
-    struct.pack_into(f"={_FIELDS}", page, _INFO, _VERSION, last, 0, uuid or new_uuid(), b"")
+    struct.pack_into(f"={_FIELDS}", page, _INFO, _VERSION, last, 0, uuid or new_uuid(), name)
     page[-len(_MAGIC) :] = _MAGIC
     return bytes(page)
 

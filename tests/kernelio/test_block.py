@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from kernelio.block import BlockDevice, disk_names, open_disk, pci_path_of, read_disk
 from kernelio.errors import MalformedReading, Unsupported, Vanished
+from kernelio.layout import Layout
 from tests.disk_files import PCI, shows_disk
 from tests.fake_guest import FakeGuest
 
@@ -93,3 +95,14 @@ def test_a_node_that_is_another_devices_or_no_device_is_not_opened(guest: FakeGu
     with pytest.raises(Vanished):
         open_disk(guest.layout, disk)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_disk_is_opened_where_the_layout_has_devices(tmp_path: Path) -> None:
+    """As the guest has them mounted, where that is not what this process sees as /dev."""
+    disk = BlockDevice("null", (1, 3), 0, "", "", virtio=False, read_only=False)
+    os.symlink("/dev/null", tmp_path / "null")
+    with pytest.raises(Vanished, match="/dev/null"):  # it is there, and no block device
+        open_disk(Layout(dev=str(tmp_path)), disk)
+    os.unlink(tmp_path / "null")
+    with pytest.raises(Unsupported, match="no such file here"):
+        open_disk(Layout(dev=str(tmp_path)), disk)

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -32,6 +30,7 @@ from kernelio.cgroup import (
 from kernelio.errors import MalformedReading, Refused, Unsupported, Vanished
 from kernelio.layout import Layout
 from tests.fake_guest import FakeGuest
+from tests.few_fds import no_fds_left
 from tests.goldens import GOLDEN, golden_files, golden_text
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -244,16 +243,6 @@ def test_a_root_that_cannot_be_read_ends_the_walk(guest: FakeGuest) -> None:
     guest.has_memcg("/a")
     with no_fds_left(), pytest.raises(Refused):
         list(walk(guest.layout))
-
-
-@contextmanager
-def no_fds_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def makes_a_chain(guest: FakeGuest, names: list[str]) -> None:

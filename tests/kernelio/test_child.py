@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 
 from kernelio.child import Child
 from kernelio.errors import Refused, Unsupported
+from tests.few_fds import no_fds_left
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_MS = 20_000  # bounds a failure; nothing waits for it when all is well
@@ -171,15 +171,8 @@ def test_a_guest_that_can_have_no_more_processes_refuses() -> None:
 
 def test_one_that_cannot_be_watched_is_ended_at_once(child: Child, ear: Ear) -> None:
     """Its pidfd would be one fd too many."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.dup(ear.read)
-    os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, before[1]))
-    try:
-        with pytest.raises(Refused) as caught:
-            child.start(WAITS, ear.write)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with no_fds_left(), pytest.raises(Refused) as caught:
+        child.start(WAITS, ear.write)
     assert caught.value.errno == errno.EMFILE
 
 

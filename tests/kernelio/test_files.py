@@ -6,7 +6,7 @@ import os
 import pytest
 
 from kernelio.errors import Interrupted, MalformedReading, Refused, Unsupported, Vanished
-from kernelio.files import meaning_of, read_bytes, write_bytes
+from kernelio.files import Record, meaning_of, read_bytes, read_record, write_bytes
 from tests.fake_guest import FakeGuest
 
 
@@ -25,6 +25,28 @@ def test_short_reads_of_a_seq_file_are_joined_until_an_empty_one() -> None:
         file.seek(0)
         text = file.read()
     assert read_bytes("/proc/kallsyms") == text
+
+
+def test_a_file_of_one_record_is_read_by_one_read(guest: FakeGuest) -> None:
+    with open("/proc/version", "rb") as file:
+        text = os.read(file.fileno(), 4096)
+        assert os.read(file.fileno(), 4096) == b""
+    assert read_record("/proc/version") == text
+    assert read_record(guest.shows("/proc/one", "12\n")) == b"12\n"
+    with pytest.raises(Unsupported):
+        read_record(guest.path("/proc/absent"))
+
+
+def test_a_record_that_is_kept_open_tells_what_is_there_now(guest: FakeGuest) -> None:
+    record = Record(guest.shows("/proc/one", "12\n"))
+    assert record.read() == record.read() == b"12\n"
+    guest.shows("/proc/one", "345\n")
+    assert record.read() == b"345\n"
+    record.close()
+    with pytest.raises(Refused):
+        record.read()
+    with pytest.raises(Unsupported):
+        Record(guest.path("/proc/absent"))
 
 
 def test_a_missing_file_in_a_living_directory_is_unsupported(guest: FakeGuest) -> None:

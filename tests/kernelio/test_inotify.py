@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import select
 import struct
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from kernelio.inotify import (
     parse_events,
 )
 from tests.fake_guest import FakeGuest
+from tests.few_fds import no_fds_left
 
 EVENTS = "/sys/fs/cgroup/shop/memory.events"
 
@@ -197,15 +197,8 @@ def test_closing_gives_the_fd_back(guest: FakeGuest) -> None:
 
 
 def test_a_queue_too_many_says_what_to_raise() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.dup(0)
-    os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
-    try:
-        with pytest.raises(Refused) as caught:
-            Inotify()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with no_fds_left(), pytest.raises(Refused) as caught:
+        Inotify()
     assert caught.value.errno == errno.EMFILE
     assert "fs.inotify.max_user_instances" in str(caught.value)
 

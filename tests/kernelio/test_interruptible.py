@@ -5,12 +5,11 @@ import os
 import resource
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import NamedTuple
 
 import pytest
 
 from kernelio.interruptible import install_kick_handler, kick, write_interruptibly
+from tests.stuck import FullPipe, full_pipe, kicked_until_done
 
 
 @pytest.fixture(autouse=True)
@@ -19,58 +18,23 @@ def _kickable() -> None:
     install_kick_handler()
 
 
-class FullPipe(NamedTuple):
-    """A pipe into which nothing fits, as an eviction that takes its time."""
-
-    read: int
-    write: int
-
-
 @pytest.fixture
 def pipe() -> Iterator[FullPipe]:
-    one = FullPipe(*os.pipe())
-    os.set_blocking(one.write, False)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(one.write, b"x" * 65536)
-    os.set_blocking(one.write, True)
-    yield one
-    os.close(one.read)
-    os.close(one.write)
-
-
-def kicked_until_done(fd: int, data: bytes) -> BaseException | int:
-    """Write on a thread of its own, kick it until it is done, and return how it ended."""
-    ended: list[BaseException | int] = []
-    done = threading.Event()
-
-    def work() -> None:
-        try:
-            ended.append(write_interruptibly(fd, data))
-        except OSError as error:
-            ended.append(error)
-        finally:
-            done.set()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    assert worker.ident is not None
-    while not done.wait(0.002):  # a kick before the thread is in the kernel is lost
-        kick(worker.ident)
-    worker.join()
-    return ended[0]
+    """A pipe into which nothing fits, as an eviction that takes its time."""
+    with full_pipe() as one:
+        yield one
 
 
 @pytest.mark.parametrize("attempt", range(10))
 def test_a_kick_breaks_off_a_blocked_write(pipe: FullPipe, attempt: int) -> None:
-    ended = kicked_until_done(pipe.write, b"one more")
+    ended = kicked_until_done(lambda: write_interruptibly(pipe.write, b"one more"))
     assert isinstance(ended, InterruptedError)
     assert ended.errno == errno.EINTR
 
 
 def test_a_write_broken_off_half_way_tells_what_was_taken(pipe: FullPipe) -> None:
     os.read(pipe.read, 65536)
-    assert kicked_until_done(pipe.write, b"y" * 200_000) == 65536
+    assert kicked_until_done(lambda: write_interruptibly(pipe.write, b"y" * 200_000)) == 65536
 
 
 def test_a_write_that_is_over_at_once_returns_its_length() -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from contextlib import suppress
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelio.errors import Interrupted, MalformedReading, Refused, Unsupported, Vanished
-from kernelio.interruptible import install_kick_handler, kick
+from kernelio.interruptible import install_kick_handler
 from kernelio.memcg import (
     UNLIMITED,
     Limits,
@@ -33,6 +32,7 @@ from kernelio.memcg import (
 )
 from tests.fake_guest import FakeGuest
 from tests.goldens import GOLDEN, golden_files, golden_text
+from tests.stuck import fill, full_fifo, kicked_until_done
 
 AMOUNT_FILES = [
     path
@@ -261,9 +261,7 @@ def test_of_a_removed_cgroup_nothing_is_reclaimed(guest: FakeGuest) -> None:
 def test_less_found_than_asked_for_is_false() -> None:
     # A full pipe that does not block answers EAGAIN, as memory.reclaim does.
     read, write = os.pipe2(os.O_NONBLOCK)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(write, b"x" * 65536)
+    fill(write)
     assert _ask(write, "memory.reclaim", b"4096") is False
     os.close(read)
     os.close(write)
@@ -282,27 +280,6 @@ def test_a_swappiness_that_the_kernel_does_not_take_is_refused(guest: FakeGuest)
 def test_a_kicked_request_is_interrupted(guest: FakeGuest) -> None:
     install_kick_handler()
     directory = guest.has_memcg("/shop")
-    os.mkfifo(f"{directory}/memory.reclaim")
-    keep = os.open(f"{directory}/memory.reclaim", os.O_RDWR | os.O_NONBLOCK)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(keep, b"x" * 65536)
-    ended: list[Exception] = []
-    done = threading.Event()
-
-    def work() -> None:
-        try:
-            reclaim(directory, bytes_=4096)
-        except Interrupted as error:
-            ended.append(error)
-        finally:
-            done.set()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    assert worker.ident is not None
-    while not done.wait(0.002):
-        kick(worker.ident)
-    worker.join()
-    assert [type(error) for error in ended] == [Interrupted]
-    os.close(keep)
+    with full_fifo(f"{directory}/memory.reclaim"):
+        ended = kicked_until_done(lambda: reclaim(directory, bytes_=4096))
+    assert isinstance(ended, Interrupted)

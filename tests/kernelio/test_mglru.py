@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -11,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelio.errors import Interrupted, MalformedReading, Refused, Unsupported
-from kernelio.interruptible import install_kick_handler, kick
+from kernelio.interruptible import install_kick_handler
 from kernelio.mglru import (
     Generation,
     LruGen,
@@ -27,6 +25,7 @@ from kernelio.mglru import (
 )
 from tests.fake_guest import FakeGuest
 from tests.goldens import golden_files, golden_text
+from tests.stuck import full_pipe, kicked_until_done
 
 LRU_GEN = "/sys/kernel/debug/lru_gen"
 ENABLED = "/sys/kernel/mm/lru_gen/enabled"
@@ -393,37 +392,11 @@ def test_what_the_kernel_finds_invalid_is_refused_with_the_words() -> None:
     lru_gen.close()
 
 
-@pytest.fixture
-def full_pipe() -> Iterator[tuple[int, int]]:
+def test_a_kicked_eviction_is_interrupted() -> None:
     install_kick_handler()
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(write, b"x" * 65536)
-    os.set_blocking(write, True)
-    yield read, write
-    os.close(read)
-
-
-def test_a_kicked_eviction_is_interrupted(full_pipe: tuple[int, int]) -> None:
-    lru_gen = LruGen(full_pipe[1], LRU_GEN)
-    ended: list[Exception] = []
-    done = threading.Event()
-
-    def work() -> None:
-        try:
-            lru_gen.evict(30, 0, 1, swappiness=0, pages=4096)
-        except Interrupted as error:
-            ended.append(error)
-        finally:
-            done.set()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    assert worker.ident is not None
-    while not done.wait(0.002):
-        kick(worker.ident)
-    worker.join()
-    assert str(ended[0]) == f"{LRU_GEN}: broken off by a kick"
-    lru_gen.close()
+    with full_pipe() as pipe:
+        lru_gen = LruGen(os.dup(pipe.write), LRU_GEN)
+        ended = kicked_until_done(lambda: lru_gen.evict(30, 0, 1, swappiness=0, pages=4096))
+        assert str(ended) == f"{LRU_GEN}: broken off by a kick"
+        assert isinstance(ended, Interrupted)
+        lru_gen.close()

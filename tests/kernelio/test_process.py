@@ -44,6 +44,23 @@ else:
 """
 
 
+# Blocks that stand apart, each between two that stay: what is freed lies inside the heap.
+_FREE = """
+import ctypes
+from kernelio.process import give_back_freed_memory, memory_cost
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+blocks = [libc.malloc(65536) for _ in range(1024)]
+for block in blocks:
+    ctypes.memset(block, 1, 65536)
+for block in blocks[:-1:2] + blocks[1:-1:2]:
+    libc.free(block)
+held = memory_cost().anon_bytes
+print(give_back_freed_memory(), held - memory_cost().anon_bytes)
+"""
+
+
 @pytest.mark.parametrize("file", golden_files("proc/self/smaps_rollup"))
 def test_reads_the_cost_that_each_recorded_kernel_printed(file: str) -> None:
     cost = parse_smaps_rollup(os.fsdecode(golden_text(file)), file)
@@ -66,6 +83,13 @@ def test_reads_back_every_cost(rss: int, anon: int, clean: int, dirty: int, lock
 def test_any_rollup_parses_or_is_malformed(text: str) -> None:
     with suppress(MalformedReading):
         assert parse_smaps_rollup(text, "x").rss_bytes >= 0
+
+
+def test_memory_that_was_freed_inside_the_heap_is_given_back() -> None:
+    told = subprocess.run([sys.executable, "-c", _FREE], check=True, capture_output=True, text=True)
+    any_, given_bytes = told.stdout.split()
+    assert any_ == "True"
+    assert int(given_bytes) > 32 << 20
 
 
 def test_a_process_that_touches_memory_costs_that_much_more() -> None:

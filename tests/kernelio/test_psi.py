@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kernelio.errors import MalformedReading, Refused, Unsupported, Vanished
 from kernelio.interruptible import install_kick_handler, kick
+from kernelio.layout import Layout
 from kernelio.psi import (
     Pressure,
     PressureLine,
@@ -20,8 +21,10 @@ from kernelio.psi import (
     TriggerSet,
     arm_trigger,
     can_arm_short_windows,
+    guest_trigger_file,
     own_stall,
     parse_pressure,
+    parse_some_total_us,
     read_cgroup_stall,
     read_children_stall,
     read_guest_stall,
@@ -49,6 +52,21 @@ def shown(total_us: int) -> str:
     return printed("some", zero) + printed("full", zero._replace(total_us=total_us // 2))
 
 
+# --- where
+
+
+def test_the_guests_triggers_are_armed_on_the_root_cgroup_where_that_is_one(
+    guest: FakeGuest,
+) -> None:
+    guest.shows("/sys/fs/cgroup/memory.pressure", shown(0))
+    assert guest_trigger_file(guest.layout, "memory") == guest.path("/proc/pressure/memory")
+    root = Layout(root="", cgroup="/sys/fs/cgroup")
+    of_root = f"{root.cgroup_root}/memory.pressure"
+    is_root = os.path.exists(of_root) and os.stat(root.cgroup_root).st_ino == 1
+    assert guest_trigger_file(root, "memory") == (of_root if is_root else NATIVE)
+    assert guest_trigger_file(Layout(cgroup="/nowhere"), "io") == "/proc/pressure/io"
+
+
 # --- readings
 
 
@@ -61,6 +79,7 @@ def test_reads_back_what_real_kernels_print(path: str) -> None:
     assert pressure.full is not None
     text = printed("some", pressure.some) + printed("full", pressure.full)
     assert text.encode() == golden_text(path)
+    assert parse_some_total_us(golden_text(path), path) == pressure.some.total_us
 
 
 AVERAGES = st.integers(0, 99_99).map(lambda hundredths: hundredths / 100)
@@ -73,6 +92,9 @@ def test_reads_back_every_value_the_kernel_can_print(
 ) -> None:
     text = printed("some", some) + printed("full", full)
     assert parse_pressure(text.encode(), "x") == Pressure(some, full)
+    assert parse_some_total_us(text.encode(), "x") == some.total_us
+    turned = printed("full", full) + printed("some", some)
+    assert parse_some_total_us(turned.encode(), "x") == some.total_us
 
 
 @given(st.binary() | st.text("somefulavg10=.total \n3").map(str.encode))
@@ -80,6 +102,8 @@ def test_any_bytes_parse_or_are_a_malformed_reading(text: bytes) -> None:
     with suppress(MalformedReading):
         pressure = parse_pressure(text, "x")
         assert pressure.some is not None or pressure.full is not None
+    with suppress(MalformedReading):
+        assert parse_some_total_us(text, "x") >= 0
 
 
 def test_irq_pressure_has_no_some_line() -> None:

@@ -90,11 +90,17 @@ def test_a_table_without_areas_is_empty(guest: FakeGuest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "name"),
-    [("/dev/zram0", "zram0"), ("/dev/zram12", "zram12"), ("/dev/vda2", None), ("/zram0", None)],
+    ("path", "kind", "name"),
+    [
+        ("/dev/zram0", "partition", "zram0"),
+        ("/dev/zram12", "partition", "zram12"),
+        ("/dev/vda2", "partition", None),
+        ("/zram0", "partition", "zram0"),  # its mount namespace is gone
+        ("/zram0", "file", None),
+    ],
 )
-def test_knows_zram_by_its_device_name(path: str, name: str | None) -> None:
-    assert zram_name(SwapDevice(path, "partition", 1, 0, 0)) == name
+def test_knows_zram_by_its_device_name(path: str, kind: str, name: str | None) -> None:
+    assert zram_name(SwapDevice(path, kind, 1, 0, 0)) == name
 
 
 @pytest.mark.parametrize("file", golden_files("mm_stat"))
