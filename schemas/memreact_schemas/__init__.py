@@ -1,1 +1,1 @@
-"""What crosses memreact's boundaries, as msgspec structs: settings, status, and later the wire."""
+"""What crosses memreact's boundaries, as msgspec structs: settings, status, recordings, calls."""

@@ -7,6 +7,7 @@ come from a file or off a socket. Past `memreact.rules.rules_from` nobody checks
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct
@@ -35,6 +36,7 @@ __all__ = [
     "normal_path",
     "overlay",
     "overlay_cgroups",
+    "overlay_table",
 ]
 
 U64_MAX = 2**64 - 1
@@ -48,6 +50,8 @@ _PORT_MAX = 2**32 - 2  # above it stands VMADDR_PORT_ANY
 _TCP_PORT_MAX = 2**16 - 1
 _METRICS_CGROUPS_MAX = 1000  # each has a dozen lines
 _GROUP_NAME_MAX = 32  # LOGIN_NAME_MAX of useradd and groupadd
+_ZRAM_PERCENT_MAX = 200
+_ALGORITHM = re.compile(r"[a-z0-9-]{0,31}", re.ASCII)
 
 Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=SECS_MAX)]
@@ -238,10 +242,20 @@ class Swap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         device_wait_secs: How long a disk is waited for that is to become swap; 0 not at all.
         max_promotion_percent_per_min: Swap out no more of a cgroup while more than this share of
             what it touches comes back from swap each minute; 0 is no limit.
+        zram_percent: Swap to zram first, which holds so much of the guest's memory before it is
+            compressed; 0 is none.
+        zram_algorithm: By which zram compresses, such as zstd; empty is the kernel's own choice.
     """
 
     device_wait_secs: Annotated[int, Meta(ge=0, le=60)] | None = None
     max_promotion_percent_per_min: Percent | None = None
+    zram_percent: Annotated[int, Meta(ge=0, le=_ZRAM_PERCENT_MAX)] | None = None
+    zram_algorithm: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the name: it is written to a file of the kernel's."""
+        if not _ALGORITHM.fullmatch(self.zram_algorithm or ""):
+            raise ValueError("Expected the name of an algorithm for `zram_algorithm`")
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -306,10 +320,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     log: Log = Log()
 
 
-def _over(lower: _Said, upper: _Said) -> _Said:
-    """Take each key from `upper` where that says it."""
+def overlay_table(lower: _Said, upper: _Said) -> _Said:
+    """Lay one table over the same of a weaker layer: each key is taken from where it is said."""
     said = {key: value for key, value in asdict(upper).items() if value is not None}
-    return replace(lower, **said)
+    return replace(lower, **said) if said else lower
 
 
 def overlay_cgroups(
@@ -319,25 +333,30 @@ def overlay_cgroups(
     merged = {entry.place: entry for entry in lower}
     for entry in upper:
         below = merged.get(entry.place)
-        merged[entry.place] = entry if below is None else _over(below, entry)
+        merged[entry.place] = entry if below is None else overlay_table(below, entry)
     return tuple(merged.values())
+
+
+def _overlay_memcg(lower: Memcg, upper: Memcg) -> Memcg:
+    # Entries are compared and checked with each Memcg that is made: there may be thousands.
+    said = {key: value for key, value in asdict(upper).items() if value is not None}
+    del said["cgroup"]
+    if upper.cgroup:
+        said["cgroup"] = overlay_cgroups(lower.cgroup, upper.cgroup)
+    return replace(lower, **said) if said else lower
 
 
 def overlay(lower: Config, upper: Config) -> Config:
     """Lay one layer over a weaker one, key by key."""
-    memcg = replace(
-        _over(lower.memcg, replace(upper.memcg, cgroup=lower.memcg.cgroup)),
-        cgroup=overlay_cgroups(lower.memcg.cgroup, upper.memcg.cgroup),
-    )
     return Config(
-        memcg=memcg,
-        compact=_over(lower.compact, upper.compact),
-        compact_policy=_over(lower.compact_policy, upper.compact_policy),
-        pressure=_over(lower.pressure, upper.pressure),
-        reclaim=_over(lower.reclaim, upper.reclaim),
-        swap=_over(lower.swap, upper.swap),
-        control=_over(lower.control, upper.control),
-        log=_over(lower.log, upper.log),
+        memcg=_overlay_memcg(lower.memcg, upper.memcg),
+        compact=overlay_table(lower.compact, upper.compact),
+        compact_policy=overlay_table(lower.compact_policy, upper.compact_policy),
+        pressure=overlay_table(lower.pressure, upper.pressure),
+        reclaim=overlay_table(lower.reclaim, upper.reclaim),
+        swap=overlay_table(lower.swap, upper.swap),
+        control=overlay_table(lower.control, upper.control),
+        log=overlay_table(lower.log, upper.log),
     )
 
 
@@ -387,7 +406,12 @@ DEFAULTS = Config(
     compact_policy=CompactPolicy(rule="gain"),
     pressure=Pressure(system_psi_percent_limit=10.0, window_ms=1000, resume="period"),
     reclaim=Reclaim(without_mglru="off", percent_per_period=2.0, beside_others=False),
-    swap=Swap(device_wait_secs=3, max_promotion_percent_per_min=0.2),
+    swap=Swap(
+        device_wait_secs=3,
+        max_promotion_percent_per_min=0.2,
+        zram_percent=0,
+        zram_algorithm="",
+    ),
     control=Control(
         vsock=True,
         varlink_port=1050,

@@ -502,29 +502,39 @@ class WhatIf(_Call, frozen=True, kw_only=True):
 
 
 class WhatIfTurn(_Answer, frozen=True, kw_only=True):
-    """What a turn of all cgroups, begun now, would come to.
+    """What the next turn, as one of all cgroups, would come to.
 
     Args:
         at_most_bytes: Evicted: the kernel lets go of nothing that it finds in use.
         anon_bytes: Of it, anonymous memory.
+        unaged_bytes: Of that, what may be in use as well: it has no age, for without swap the
+            kernel does not look at it.
         after_aging_bytes: Of it, only after an aging, which may find more in use.
         aged: How many cgroups would be aged, on all nodes.
         took_us: How long it would take, as fast as evictions were so far.
+        due_in_us: From now to its begin.
         protected_bytes: More would go if no cgroup were protected.
         stalled_bytes: More would go if no cgroup had stalled in its last period.
         left_alone: How many cgroups would be left, on all nodes, by the last reason for each.
         refused: Why there would be no turn at all.
+        compaction_bytes: What a compaction of free memory as it lies now should make reportable;
+            what the turn frees is not in it.
+        compaction_because: Why one would begin now, or why none would.
     """
 
     at_most_bytes: int = 0
     anon_bytes: int = 0
+    unaged_bytes: int = 0
     after_aging_bytes: int = 0
     aged: int = 0
     took_us: int = 0
+    due_in_us: int = 0
     protected_bytes: int = 0
     stalled_bytes: int = 0
     left_alone: dict[str, int] = {}
     refused: str | None = None
+    compaction_bytes: int = 0
+    compaction_because: str = ""
 
 
 class WhatIfCgroup(_Answer, frozen=True, kw_only=True):

@@ -159,6 +159,7 @@ def _check_version(header: Header | _Any, number: int) -> None:
 
 def _decoded(decoder: msgspec.json.Decoder[Line], raw: bytes, number: int) -> Line:
     try:
+        raw.decode()  # events stay as they came, and msgspec does not look into those
         return decoder.decode(raw)
     except _NO_JSON as error:
         raise ForeignLine(number, f"{error}, in {_shown(raw)}") from error

@@ -89,6 +89,11 @@ def test_a_daemon_that_began_anew_goes_on_with_a_header() -> None:
     assert plain(read(written(*ALL, *ALL))) == plain((*ALL, *ALL))
 
 
+def test_bytes_that_are_no_text_are_told_wherever_they_are() -> None:
+    step = written(STEP).replace(b"TimerFired", b"Timer\x97red")
+    assert refusal(written(HEADER) + step + written(END), ForeignLine).line == 2
+
+
 def test_nothing_but_a_header_may_follow_an_end() -> None:
     assert refusal(written(HEADER, END, STEP), ForeignLine).line == 3
 
