@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memreact.actions import Age, AgeTarget, Because, Decision
 from memreact.events import AgeResult, AgingEnded, Instant
 from memreact.policy.closing import oom_near, rules_of
@@ -12,6 +10,7 @@ from memreact.policy.pressure import BURST_WINDOW_US
 from memreact.policy.state import Memcg, State, Step, Turn, nothing, sampled, with_turn
 from memreact.policy.yielding import arm_guest, window_us, yield_to_pressure
 from memreact.rules import Rules
+from memreact.value import replace
 
 __all__ = ["age_next", "aging_ended"]
 

@@ -5,8 +5,6 @@ A hold is not a pause: a pause is our own, ends when the guest is quiet, and goe
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memreact.actions import Action, Because, Decision, Disarm
 from memreact.events import HoldAsked, Instant, ReleaseAsked, RunAsked
 from memreact.policy.closing import end_eviction
@@ -16,6 +14,7 @@ from memreact.policy.state import Hold, State, Step, nothing, with_turn
 from memreact.policy.turn import begin
 from memreact.policy.yielding import break_off, ending
 from memreact.rules import Rules
+from memreact.value import replace
 
 __all__ = [
     "HOLD_ENDS_US",
@@ -105,7 +104,7 @@ def run_asked(state: State, event: RunAsked, rules: Rules, now: Instant) -> Step
     if state.due:
         begun = begin(state, frozenset(state.due), now, asked=True, within=event.path)
     else:
-        begun = look(state, rules, now)
+        begun = look(replace(state, compact=replace(state.compact, asked=True)), rules, now)
     return Step(state, (), (told,)).then(begun)
 
 

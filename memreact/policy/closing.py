@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memreact.actions import Action, AgeTarget, Because, Decision, Disarm
 from memreact.events import Instant
 from memreact.policy import refault
@@ -21,6 +19,7 @@ from memreact.policy.state import (
     with_turn,
 )
 from memreact.rules import MemcgRules, Rules, rules_for
+from memreact.value import replace
 
 __all__ = [
     "dropped",

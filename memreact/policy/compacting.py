@@ -8,7 +8,6 @@ killed, but what it has moved has moved.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Literal
 
 from memreact.actions import (
@@ -20,7 +19,7 @@ from memreact.actions import (
     ReadPressure,
 )
 from memreact.events import CompactionEnded, Fragmentation, Instant
-from memreact.policy import gain, threshold
+from memreact.policy import gain, settling, threshold
 from memreact.policy.eviction import WRITE_ENDS_US
 from memreact.policy.gain import NodeHope
 from memreact.policy.pressure import BURST_WINDOW_US, guest_stall_between, over, readable
@@ -39,6 +38,7 @@ from memreact.policy.state import (
 )
 from memreact.policy.yielding import arm_guest, break_off, ending, window_us, yield_to_pressure
 from memreact.rules import CompactRules, Rules
+from memreact.value import replace
 
 __all__ = ["ended", "go_on", "look", "look_again", "overdue", "seen"]
 
@@ -64,8 +64,18 @@ def look(state: State, rules: Rules, now: Instant, *, squeezes: bool = False) ->
 
 
 def _read(state: State, turn: Turn, rules: Rules, *, with_movable: bool) -> Step:
-    reading = ReadFragmentation(_order(rules), with_movable)
+    reading = ReadFragmentation(_order(rules), with_movable, _lets_go(state, turn, rules))
     return Step(with_turn(state, replace(turn, doing=reading)), (reading,))
+
+
+def _lets_go(state: State, turn: Turn, rules: Rules) -> bool:
+    """Whether CPUs let go of free pages first: not by Kata's rule, nor for a squeeze's first look.
+
+    That one may come each second, as long as somebody holds the guest below a target.
+    """
+    if turn.squeezes and state.squeeze is not None:
+        return state.squeeze.stage != "look"
+    return rules.compact.by_gain
 
 
 def _order(rules: Rules) -> int | Literal["auto"]:
@@ -106,7 +116,13 @@ def _compact(state: State, turn: Turn, compaction: Compaction, rules: Rules, now
         return Step(with_turn(state, replace(turn, compaction=replace(compaction, late=True))))
     turn, arm = arm_guest(state, turn, rules)
     order, by_gain = _order(rules), rules.compact.by_gain
-    write = Compact(compaction.nodes[0], compaction.ends_by, order, with_movable=not by_gain)
+    write = Compact(
+        compaction.nodes[0],
+        compaction.ends_by,
+        order,
+        with_movable=not by_gain,
+        let_go=_lets_go(state, turn, rules),
+    )
     compaction = replace(compaction, breaks_at=compaction.ends_by)
     turn = replace(turn, compaction=compaction, doing=write, worked=True)
     return Step(with_turn(state, turn), (*arm, write))
@@ -196,6 +212,8 @@ def _judged(
             longest_us = min(longest_us, state.squeeze.deadline - now)
     elif rules.compact.by_gain:
         chosen, because = _by_gain(state, event, hopes)
+        state, waits = _settled(state, chosen, event.page_bytes, rules, now)
+        chosen, because = (chosen, because) if waits is None else ((), waits)
     else:
         runs = _by_threshold(state.compact, event, rules.compact, with_movable=with_movable)
         if runs is None:
@@ -221,6 +239,27 @@ def _by_gain(
     if not pay and not any(zone.free_pages > zone.headroom_pages for zone in event.zones):
         return (), Because("below_watermark", saw)
     return pay, Because("gain" if pay else "too_little_to_gain", saw)
+
+
+def _settled(
+    state: State, pay: tuple[NodeHope, ...], page_bytes: int, rules: Rules, now: Instant
+) -> tuple[State, Because | None]:
+    """Why what pays waits, in the state that knows since when it does; None where it begins."""
+    known = state.compact
+    settles_us = settling.settles_us(rules)
+    if not pay:
+        return replace(state, compact=replace(known, settling=None)), None
+    expected_bytes = sum(hope.expected_bytes for hope in pay)
+    evicted = settling.by_eviction(known.evicted_pages * page_bytes, expected_bytes)
+    if known.asked or evicted or not settles_us:
+        waits = settling.settled(expected_bytes, settles_us, now)
+    else:
+        waits = settling.waited(known.settling, expected_bytes, now)
+    # It is kept until a compaction has come to its end: one that is broken off waits no more.
+    state = replace(state, compact=replace(known, settling=waits))
+    until = settling.settled_at(waits, settles_us)
+    saw: dict[str, int | str] = {"expected_bytes": expected_bytes, "left_us": until - now}
+    return state, None if now >= until else Because("settling", saw)
 
 
 def _for_squeeze(
@@ -374,7 +413,7 @@ def _measure(state: State, turn: Turn, compaction: Compaction, rules: Rules, now
     )
     fresh = replace(fresh, counters=counters)
     if not compaction.late:
-        fresh = replace(fresh, base=threshold.baseline(after), skips=0)
+        fresh = replace(fresh, base=threshold.baseline(after), skips=0, settling=None)
     because = Because(because.code, {"gained_bytes": gained_bytes})
     ended_here = _end(replace(state, compact=fresh), turn, because, rules, now)
     return Step(ended_here.state, ended_here.actions, (*told, *ended_here.decisions))
@@ -401,12 +440,14 @@ def _end(state: State, turn: Turn, because: Because, rules: Rules, now: Instant)
         return _let_go(state, turn, state.compact)
     told = Decision("compacted" if began else "skip", _summary(compaction, because))
     known = state.compact
-    again = now if compaction.again else Instant(now + rules.compact.period_us)
+    again = now if compaction.again else _next_look(known, rules, now)
     passed = not began and not compaction.again and not state.stopping
     known = replace(
         known,
         due=None if known.due is None else again,
         ended_at=now,
+        asked=False,
+        evicted_pages=0,
         skips=known.skips + passed,
         counters=_totals(known.counters, compaction, because.code),
         last=told,
@@ -414,6 +455,15 @@ def _end(state: State, turn: Turn, because: Because, rules: Rules, now: Instant)
     )
     let_go = _let_go(state, turn, known)
     return replace(let_go, decisions=(told,))
+
+
+def _next_look(known: Compacting, rules: Rules, now: Instant) -> Instant:
+    """A period later, or when free memory has settled."""
+    later = Instant(now + rules.compact.period_us)
+    if known.settling is None:
+        return later
+    settled_at = settling.settled_at(known.settling, settling.settles_us(rules))
+    return later if settled_at <= now else min(later, settled_at)
 
 
 def _let_go(state: State, turn: Turn, known: Compacting) -> Step:

@@ -1,5 +1,8 @@
 """A turn that touches nothing: the very policy, on readings of now, with nobody who writes.
 
+It is the next turn that would come by itself, at its moment: between two turns nothing becomes
+cold, however old it is. What was read is older by then, and nobody has touched it or stalled.
+
 Its actions are answered by a model of what they would do at the most. Generations are as the
 kernel told them; an eviction takes all that it asks for, as far as the generations hold it, and an
 aging finds nothing in use. So what comes out is an upper bound: the kernel lets go of no page that
@@ -9,7 +12,6 @@ it finds in use.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
@@ -47,8 +49,9 @@ from memreact.policy.state import Key, State, Step
 from memreact.policy.step import step
 from memreact.policy.swappiness import ANON_FIRST
 from memreact.rules import Rules
+from memreact.value import Struct, field, replace
 
-__all__ = ["DryRun", "Taken", "dry_run"]
+__all__ = ["DryRun", "Taken", "dry_run", "undisturbed"]
 
 _GENERATIONS = 4
 _STEPS_MAX = 20_000
@@ -59,8 +62,7 @@ Look = Callable[[str], Inspection | None]
 """Reads a memcg closely; None where that cannot be done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """What a turn would do to one memcg on one node.
 
     Args:
@@ -81,14 +83,14 @@ class Taken:
         return self.anon_pages + self.file_pages
 
 
-@dataclass(frozen=True, slots=True)
-class DryRun:
+class DryRun(Struct, frozen=True):
     """What a turn would come to.
 
     Args:
         taken: By memcg and node.
         aged: How many would be aged.
         took_us: How long it would take.
+        due_in_us: From the reading to its begin.
         refused: Why there would be no turn at all.
         ended: Why it ended; None where it did not within bounds.
     """
@@ -96,6 +98,7 @@ class DryRun:
     taken: Mapping[Key, Taken] = field(default_factory=dict)
     aged: int = 0
     took_us: int = 0
+    due_in_us: int = 0
     refused: Because | None = None
     ended: Because | None = None
 
@@ -109,7 +112,7 @@ def dry_run(  # noqa: PLR0913  # all that a turn would see
     *,
     pages_per_ms: int,
 ) -> DryRun:
-    """Take a turn of everything at once, by these rules, without touching anything.
+    """Take the next turn by these rules, of everything at once, without touching anything.
 
     What is under way, a pause and a hold are looked through: it is what would be if there were
     none of them.
@@ -122,10 +125,10 @@ def dry_run(  # noqa: PLR0913  # all that a turn would see
         now: The moment.
         pages_per_ms: How fast evictions are.
     """
-    model = _Model(survey, look, now, max(1, pages_per_ms), state)
-    state = replace(state, turn=None, pause=None, hold=None, squeeze=None, keep=None, samples=())
-    made = step(replace(state, stopping=False), RulesChanged(rules.revision), rules, now)
-    made = step(made.state, RunAsked(None, _BY), rules, now)
+    made = undisturbed(state, rules, now)
+    at = Instant(max(now, min(made.state.due.values(), default=now)))
+    model = _Model(survey, look, (now, at), max(1, pages_per_ms), state)
+    made = step(made.state, RunAsked(None, _BY), rules, at)
     for decision in made.decisions:
         if decision.verdict == "refuse":
             return DryRun(refused=decision.because)
@@ -134,20 +137,31 @@ def dry_run(  # noqa: PLR0913  # all that a turn would see
     return model.run(made, rules)
 
 
+def undisturbed(state: State, rules: Rules, now: Instant) -> Step:
+    """The state by these rules if nothing were under way and nobody had said to wait."""
+    state = replace(state, turn=None, pause=None, hold=None, squeeze=None, keep=None, samples=())
+    return step(replace(state, stopping=False), RulesChanged(rules.revision), rules, now)
+
+
 class _Model:
     """What is answered to the policy's actions."""
 
     def __init__(
-        self, survey: Surveyed, look: Look, now: Instant, pages_per_ms: int, state: State
+        self,
+        survey: Surveyed,
+        look: Look,
+        moments: tuple[Instant, Instant],
+        pages_per_ms: int,
+        state: State,
     ) -> None:
+        self._surveyed_at, self._began = moments
         self._survey = survey
         self._views = {view.path: view for view in survey.memcgs}
         self._look = look
         self._looked: dict[str, Inspection | None] = {}
         self._lost: dict[str, tuple[int, int]] = {}
-        self._began = now
-        self._now = now
-        self._surveyed_at = now
+        self._now = self._began
+        self._due_in_us = self._began - self._surveyed_at
         self._pages_per_ms = pages_per_ms
         self._page_bytes = state.guest.page_bytes if state.guest else 1
         self._taken: dict[Key, Taken] = {}
@@ -170,7 +184,8 @@ class _Model:
         return self._done(None)
 
     def _done(self, ended: Because | None) -> DryRun:
-        return DryRun(self._taken, self._aged, self._now - self._began, None, ended)
+        took_us = self._now - self._began
+        return DryRun(self._taken, self._aged, took_us, self._due_in_us, None, ended)
 
     def _note(self, decisions: tuple[Decision, ...]) -> Because | None:
         for decision in decisions:

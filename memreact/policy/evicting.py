@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from msgspec import structs
 
 from memreact.actions import Because, Decision, Evict, Inspect, Reclaim
@@ -35,6 +33,7 @@ from memreact.policy.yielding import (
     yield_to_pressure,
 )
 from memreact.rules import MemcgRules, Rules
+from memreact.value import replace
 
 __all__ = ["batch_ended", "end_if_at", "go_on", "inspected", "overdue", "start"]
 

@@ -9,8 +9,6 @@ then goes on with younger anonymous pages: no mixes there, and anonymous pages g
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memreact.actions import Because, Evict, Reclaim
 from memreact.events import BatchEnded, CapabilitiesRead, Inspection, Instant
 from memreact.policy.plan import LEAST_PAGES, RECLAIM_SEQ
@@ -25,6 +23,7 @@ from memreact.policy.swappiness import (
     swappiness,
 )
 from memreact.rules import MemcgRules
+from memreact.value import replace
 
 __all__ = [
     "BATCH_BYTES",

@@ -9,10 +9,10 @@ pages that do not move.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 
 from memreact.events import Fragmentation, Instant, ZoneView
 from memreact.policy.state import Compacting, ZoneKey, ZoneLore
+from memreact.value import Struct, replace
 
 __all__ = [
     "LEAST_GAIN_BYTES",
@@ -43,8 +43,7 @@ _DID_NOT_PAY = 2
 _LONGEST_BACK_OFF = 64
 
 
-@dataclass(frozen=True, slots=True)
-class ZoneHope:
+class ZoneHope(Struct, frozen=True):
     """What a compaction should bring in one zone.
 
     Args:
@@ -58,8 +57,7 @@ class ZoneHope:
     pages: int
 
 
-@dataclass(frozen=True, slots=True)
-class NodeHope:
+class NodeHope(Struct, frozen=True):
     """The same for a node, and what it costs.
 
     Args:

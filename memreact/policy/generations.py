@@ -12,11 +12,14 @@ from memreact.events import Generation
 
 __all__ = [
     "KEPT",
+    "NEVER_US",
     "NEVER_WITHIN",
     "agings_until_cold",
+    "cold_holds_us",
     "cold_seq",
     "emptied_seq",
     "pages_up_to",
+    "periods_hold_us",
     "periods_until_cold",
     "ripe",
     "spacing_us",
@@ -30,6 +33,7 @@ KEPT = 2
 
 # The kernel counts ages in jiffies and prints milliseconds.
 _ROUNDING_US = 50_000
+NEVER_US = 2**63 - 1
 NEVER_WITHIN = 64
 """Periods that nobody looks beyond."""
 
@@ -86,8 +90,12 @@ def emptied_seq(generations: tuple[Generation, ...]) -> int | None:
 
 def pages_up_to(generations: tuple[Generation, ...], seq: int) -> tuple[int, int]:
     """Anon and file pages of the generations up to and with `seq`."""
-    old = [generation for generation in generations if generation.seq <= seq]
-    return sum(g.anon_pages for g in old), sum(g.file_pages for g in old)
+    anon = file = 0  # by hand: it is asked of each memcg on each node
+    for generation in generations:
+        if generation.seq <= seq:
+            anon += generation.anon_pages
+            file += generation.file_pages
+    return anon, file
 
 
 def too_young(generations: tuple[Generation, ...], wanted_us: int) -> bool:
@@ -102,12 +110,15 @@ def _too_young(ages: list[int], wanted_us: int) -> bool:
     return bool(ages) and ages[-1] + _ROUNDING_US < wanted_us and ages[0] > ages[-1]
 
 
-def agings_until_cold(generations: tuple[Generation, ...], period_us: int, count_min: int) -> int:
+def agings_until_cold(
+    generations: tuple[Generation, ...], period_us: int, count_min: int, *, since_us: int = 0
+) -> int:
     """How many periods from now, with an aging at each when due, until something is cold.
 
-    Zero means now. The answer is capped at NEVER_WITHIN.
+    Zero means now. The answer is capped at NEVER_WITHIN. `since_us` is how long ago they were read.
     """
-    return periods_until_cold(generations, 0, period_us, count_min)
+    ages = [generation.age_us + since_us for generation in generations]
+    return _periods_until_cold(ages, 0, period_us, count_min)
 
 
 def periods_until_cold(
@@ -121,8 +132,11 @@ def periods_until_cold(
         period_us: Between two turns.
         count_min: Periods that memory is untouched before it is cold.
     """
+    return _periods_until_cold(_ages(generations), place, period_us, count_min)
+
+
+def _periods_until_cold(ages: list[int], at: int, period_us: int, count_min: int) -> int:
     cold_us, spacing = count_min * period_us, spacing_us(period_us, count_min)
-    ages, at = _ages(generations), place
     for periods in range(NEVER_WITHIN):
         oldest_enough = _oldest_enough(ages, cold_us)
         if not ages or (oldest_enough is not None and at <= oldest_enough):
@@ -134,3 +148,37 @@ def periods_until_cold(
             ages = [*ages, 0][-_SPANS - 1 :]
         ages = [age + period_us for age in ages]
     return NEVER_WITHIN
+
+
+def cold_holds_us(generations: tuple[Generation, ...], since_us: int, cold_us: int) -> int:
+    """How long, at least, time alone makes no more of them cold; NEVER_US where it never does.
+
+    Args:
+        generations: As they were read.
+        since_us: Since then.
+        cold_us: How long nobody touched what is cold.
+    """
+    left = [cold_us - _ROUNDING_US - since_us - age for age in _ages(generations)]
+    return min((each for each in left if each > 0), default=NEVER_US)
+
+
+def periods_hold_us(
+    generations: tuple[Generation, ...], since_us: int, period_us: int, count_min: int
+) -> int:
+    """How long, at least, time alone changes nothing of what is said here of them.
+
+    In how many periods something is cold changes as an age crosses a limit, now or whole periods
+    later. It is 1 at the least.
+
+    Args:
+        generations: As they were read.
+        since_us: Since then.
+        period_us: Between two turns.
+        count_min: Periods that memory is untouched before it is cold.
+    """
+    older, ages = since_us + 1 + _ROUNDING_US, _ages(generations)
+    if -since_us in ages:  # one that is made at this moment is not younger
+        return 1
+    wanted = (count_min * period_us, spacing_us(period_us, count_min))
+    limits = {(each - older) % period_us for each in wanted}  # mostly one and the same
+    return 1 + min([(limit - age) % period_us for age in ages for limit in limits] or (period_us,))

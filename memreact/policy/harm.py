@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memreact.actions import Because, Decision
 from memreact.events import HarmSeen, MemcgDelays
 from memreact.policy.state import TOLD, State, Step
+from memreact.value import replace
 
 __all__ = ["harm_seen"]
 

@@ -7,8 +7,7 @@ says, to the rules, to the kernel's files or by waiting, and deciding again leav
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
 
 from msgspec import structs
 
@@ -28,6 +27,7 @@ from memreact.policy.protection import floor_bytes, overshoot_bytes, reclaimable
 from memreact.policy.state import START, Memcg, State
 from memreact.policy.swappiness import anon_refused, anon_room_pages
 from memreact.rules import MemcgRules, Rules
+from memreact.value import Struct, replace
 
 __all__ = ["Change", "Do", "Looked", "Lower", "Obstacle", "Raise", "Set", "Wait", "obstacles"]
 
@@ -41,39 +41,34 @@ _USUAL_SWAPPINESS_MAX = 50
 _MINUTE_US = 60_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Time alone does it, if nothing else changes."""
 
     us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Set:
+class Set(Struct, frozen=True):
     """A setting does it: of the memcg's rule, or with its table in the name."""
 
     key: str
     value: bool | int | float | str
 
 
-@dataclass(frozen=True, slots=True)
-class Lower:
+class Lower(Struct, frozen=True):
     """What the kernel keeps for a memcg, its memory.min and memory.low, is to be this at most."""
 
     path: str
     to_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Raise:
+class Raise(Struct, frozen=True):
     """A limit of a memcg is to be more than what it needs."""
 
     path: str
     file: str
 
 
-@dataclass(frozen=True, slots=True)
-class Do:
+class Do(Struct, frozen=True):
     """Somebody does something: "resume", "run_now", "thaw", "add_swap", "write_back", "unpin"."""
 
     what: str
@@ -82,8 +77,7 @@ class Do:
 Change = Wait | Set | Lower | Raise | Do
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
+class Obstacle(Struct, frozen=True):
     """One thing that keeps pages from being evicted.
 
     Args:
@@ -97,8 +91,7 @@ class Obstacle:
     changes: tuple[Change, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(Struct, frozen=True):
     """A memcg on a node with all that is known of it now.
 
     Args:
@@ -233,6 +226,8 @@ def _of_ages(state: State, at: Looked, guest: CapabilitiesRead, now: Instant) ->
         may_go = sum(_may_go(at)) or anon + file
         yield from _protected(at, may_go, guest.page_bytes)
         yield from _refaulted(state, at, may_go, now)
+    if anon < LEAST_PAGES:
+        yield from _anon_that_would_stay(at, guest.page_bytes)
 
 
 def _seq(at: Looked) -> int | None:
@@ -297,11 +292,27 @@ def _older(generation: Generation, by_us: int) -> Generation:
 
 def _anon_that_stays(at: Looked, pages: int, due_in: int, page_bytes: int) -> Iterator[Obstacle]:
     """Each reason for which cold anonymous pages stay; all of them have to go."""
-    mine, saw = at.rules, at.saw
-    if saw is None or pages < LEAST_PAGES:
+    if at.saw is None or pages < LEAST_PAGES:
         return
+    saw = yield from _refusals(at, at.saw, "anon_stays", {"cold_pages": pages}, page_bytes)
+    yield from _no_room(saw, pages, page_bytes)
+    yield from _comes_back(at, pages, due_in)
+
+
+def _anon_that_would_stay(at: Looked, page_bytes: int) -> Iterator[Obstacle]:
+    """Each reason for which anonymous pages stay however old they get: no wait helps them."""
+    pages = sum(each.anon_pages for each in at.generations)
+    if at.saw is not None and pages >= LEAST_PAGES:
+        yield from _refusals(at, at.saw, "anon_would_stay", {"anon_pages": pages}, page_bytes)
+
+
+def _refusals(
+    at: Looked, saw: Inspection, code: str, counted: dict[str, int], page_bytes: int
+) -> Generator[Obstacle, None, Inspection]:
+    """Each reason for which no anonymous page goes; returns what is seen without them."""
+    mine, (pages,) = at.rules, counted.values()
     while (why := anon_refused(mine, saw, page_bytes)) is not None:
-        because = Because("anon_stays", {"anon": why, "cold_pages": pages})
+        because = Because(code, {"anon": why, **counted})
         match why:
             case "swap_not_asked_for":
                 yield Obstacle(because, pages, (Set("swap", value=True),))
@@ -315,8 +326,7 @@ def _anon_that_stays(at: Looked, pages: int, due_in: int, page_bytes: int) -> It
             case _:  # how well pages compress is for nobody to change, and nothing comes behind it
                 yield Obstacle(because, pages)
                 break
-    yield from _no_room(saw, pages, page_bytes)
-    yield from _comes_back(at, pages, due_in)
+    return saw
 
 
 def _widened(why: str, saw: Inspection, page_bytes: int) -> tuple[Change, Inspection]:

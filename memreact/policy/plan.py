@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from msgspec import structs
@@ -29,6 +28,7 @@ from memreact.policy.promotion import (
 )
 from memreact.policy.state import Candidate, Key, Memcg, State, Turn
 from memreact.rules import MemcgRules, Rules, rules_for
+from memreact.value import Struct, replace
 
 __all__ = [
     "LEAST_PAGES",
@@ -59,8 +59,7 @@ _STALLED = "period_stall_over_limit"
 _WAITS = frozenset({"ages_first", "had_its_turn", "nothing_cold_yet", "too_little_cold"})
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The work of a turn in its order, and why the rest is left alone.
 
     Args:
@@ -79,8 +78,7 @@ class Plan:
     ripening: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
+class _Subject(Struct, frozen=True):
     """One memcg on one node, with all that a rule looks at."""
 
     view: MemcgView

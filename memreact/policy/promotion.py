@@ -8,12 +8,12 @@ memory goes, and page cache goes on.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from memreact.events import Generation, Instant, MemcgView
 from memreact.policy.generations import cold_seq, pages_up_to
 from memreact.rules import MemcgRules
+from memreact.value import Struct, replace
 
 __all__ = [
     "PromotionLore",
@@ -65,8 +65,7 @@ class Promotions(NamedTuple):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class PromotionLore:
+class PromotionLore(Struct, frozen=True):
     """What is remembered of one memcg.
 
     Args:

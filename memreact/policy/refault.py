@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from memreact.events import Instant
+from memreact.value import Struct, replace
 
 __all__ = ["Appetite", "allowance_pages", "evicted", "learn"]
 
@@ -18,8 +17,7 @@ _PROBE_PAGES = 256
 _NEVER = Instant(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Appetite:
+class Appetite(Struct, frozen=True):
     """How boldly one memcg is evicted, learnt from its own refaults.
 
     Args:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from memreact.actions import Compact, Evict, Reclaim
 from memreact.events import Instant
 from memreact.policy.squeeze import keep_looks_at
 from memreact.policy.state import State, Turn
 from memreact.rules import Rules
+from memreact.value import replace
 
 __all__ = ["due_periods", "next_look", "next_turns", "soon", "wake_at", "with_emptied", "with_look"]
 

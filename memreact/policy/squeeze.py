@@ -7,8 +7,6 @@ deadline or at the first pause for the guest's sake, whichever comes first.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memreact.actions import Because, Decision
 from memreact.events import (
     Fragmentation,
@@ -21,6 +19,7 @@ from memreact.policy.gain import reportable_pages
 from memreact.policy.plan import LEAST_PAGES, is_within
 from memreact.policy.state import Compaction, Keep, Squeeze, State, Step, Turn, nothing, with_turn
 from memreact.policy.yielding import break_off, ending
+from memreact.value import replace
 
 __all__ = [
     "KEEP_ENDS_US",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -32,6 +31,7 @@ from memreact.events import (
 from memreact.policy.pressure import Samples, remember
 from memreact.policy.promotion import PromotionLore, Promotions
 from memreact.policy.refault import Appetite
+from memreact.value import Struct, field, replace
 
 __all__ = [
     "START",
@@ -85,8 +85,7 @@ ZoneKey = tuple[int, str]
 """A zone: its node and its name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(Struct, frozen=True):
     """What was done to one memcg since it appeared, and why no more; they only grow."""
 
     agings: int = 0
@@ -95,8 +94,7 @@ class Counters:
     because: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
-class Memcg:
+class Memcg(Struct, frozen=True):
     """One memcg: what it is, and what the last turns taught about it."""
 
     path: str
@@ -116,8 +114,7 @@ class Memcg:
     viewed_at: Instant = START
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A memcg on a node with pages that may go this turn.
 
     `idle_us` is how long nobody touched them, where that is what orders the evictions. `promoted`
@@ -140,8 +137,7 @@ class Candidate:
         return self.anon_pages + self.file_pages
 
 
-@dataclass(frozen=True, slots=True)
-class Eviction:
+class Eviction(Struct, frozen=True):
     """The eviction of one candidate, from its first reading to its last write.
 
     Args:
@@ -182,8 +178,7 @@ class Eviction:
         return self.candidate.path, self.candidate.node
 
 
-@dataclass(frozen=True, slots=True)
-class Aside:
+class Aside(Struct, frozen=True):
     """A memcg that stalled, and waits for a quiet window."""
 
     until: Instant
@@ -191,8 +186,7 @@ class Aside:
     checks: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ZoneLore:
+class ZoneLore(Struct, frozen=True):
     """What compactions have taught about one zone.
 
     Args:
@@ -208,8 +202,7 @@ class ZoneLore:
     misses: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
+class Baseline(Struct, frozen=True):
     """What the last whole compaction left: the rule "threshold" compares with it.
 
     Args:
@@ -223,8 +216,21 @@ class Baseline:
     movable_pages: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CompactCounters:
+class Settling(Struct, frozen=True):
+    """Since when a compaction would pay, and waits for free memory to settle.
+
+    Args:
+        since: The first look that found that it would.
+        grown_at: The last one that found much more to gather.
+        expected_bytes: What should have become reportable by then.
+    """
+
+    since: Instant
+    grown_at: Instant
+    expected_bytes: int
+
+
+class CompactCounters(Struct, frozen=True):
     """What compactions did since the start; they only grow.
 
     Args:
@@ -248,8 +254,7 @@ class CompactCounters:
     because: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
-class Compacting:
+class Compacting(Struct, frozen=True):
     """All that is remembered between two compactions.
 
     Args:
@@ -257,6 +262,9 @@ class Compacting:
         ended_at: When that was done last.
         checked: The pressure at the last check; the next one compares with it.
         skips: Checks since the last compaction.
+        asked: An operator asked for the next look: what would pay waits for nothing.
+        evicted_pages: By the turn before the next look.
+        settling: What waits for free memory to settle; None where nothing would pay.
         order: What all of the following was learnt at.
         base: What the last whole compaction left.
         zones: What they taught.
@@ -270,6 +278,9 @@ class Compacting:
     ended_at: Instant | None = None
     checked: PressureSample | None = None
     skips: int = 0
+    asked: bool = False
+    evicted_pages: int = 0
+    settling: Settling | None = None
     order: int | None = None
     base: Baseline = Baseline()
     zones: Mapping[ZoneKey, ZoneLore] = field(default_factory=lambda: MappingProxyType({}))
@@ -279,8 +290,7 @@ class Compacting:
     last_at: Instant = START
 
 
-@dataclass(frozen=True, slots=True)
-class Compaction:
+class Compaction(Struct, frozen=True):
     """One look at free memory, and the compaction that follows if it is worth it.
 
     Args:
@@ -318,8 +328,7 @@ class Compaction:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """One pass: evict what is cold, then age; or one compaction, which is never beside it.
 
     Args:
@@ -388,8 +397,7 @@ class Turn:
         return self.doing is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Struct, frozen=True):
     """We stay away: the guest is being hurt, and not by what we can see of ourselves.
 
     Args:
@@ -407,8 +415,7 @@ class Pause:
     checks: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """An operator wants nothing to be done.
 
     Args:
@@ -424,8 +431,7 @@ class Hold:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Squeeze:
+class Squeeze(Struct, frozen=True):
     """What an operator wants to become reportable, and how far that is.
 
     It is a row of turns: a look at free memory, evictions, a look with the least compaction that
@@ -470,8 +476,7 @@ class Squeeze:
     ends: Because | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """What a squeeze reached, or should have, and what is to stay so.
 
     Free memory is looked at when a turn of a period ends, and now and then between, and what is
@@ -506,8 +511,7 @@ class Keep:
     due: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """The whole of it.
 
     Args:
@@ -551,8 +555,7 @@ class State:
     stopping: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One decision: the state after it, what to do, when to wake, and why."""
 
     state: State

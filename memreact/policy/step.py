@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memreact.actions import Because, Decision, ReadCapabilities
 from memreact.events import (
     AgingEnded,
@@ -71,6 +69,7 @@ from memreact.policy.yielding import (
     stall_seen,
 )
 from memreact.rules import Rules, rules_for
+from memreact.value import replace
 
 __all__ = ["step"]
 

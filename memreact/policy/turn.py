@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memreact.actions import Action, Because, BreakOff, Decision, Disarm, ReadPressure, Survey
 from memreact.events import Instant, Surveyed
 from memreact.policy.ageing import age_next
@@ -25,6 +23,7 @@ from memreact.policy.state import (
 )
 from memreact.policy.yielding import ending, window_us, yield_to_pressure
 from memreact.rules import Rules
+from memreact.value import replace
 
 __all__ = ["begin", "plan_anew", "proceed", "surveyed"]
 
@@ -301,4 +300,6 @@ def _finish(  # noqa: PLR0913  # what ends, why, by what and when
 def _looked_at_next(compact: Compacting, turn: Turn, rules: Rules, now: Instant) -> Compacting:
     freed = rules.compact.by_gain and turn.evicted_pages > 0
     asked = turn.asked and turn.within is None
-    return replace(compact, due=now) if compact.due is not None and (freed or asked) else compact
+    if compact.due is None or not (freed or asked):
+        return compact
+    return replace(compact, due=now, asked=compact.asked or asked, evicted_pages=turn.evicted_pages)

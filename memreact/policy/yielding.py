@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memreact.actions import Action, Arm, Because, BreakOff, Decision, Disarm, ReadPressure, Trigger
 from memreact.events import BatchEnded, Instant, PressureSample, StallSeen
 from memreact.policy.closing import dropped, end_eviction, rules_of, without_aging
@@ -30,6 +28,7 @@ from memreact.policy.state import (
     with_turn,
 )
 from memreact.rules import Rules
+from memreact.value import replace
 
 __all__ = [
     "arm_guest",

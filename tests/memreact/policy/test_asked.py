@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from msgspec.structs import replace as replace_guest
 
@@ -11,6 +9,7 @@ from memreact.actions import Age, Decision, Evict, Inspect, Survey
 from memreact.events import ClockDisturbed, HoldAsked, Instant, ReleaseAsked, RunAsked
 from memreact.policy.asked import HOLD_ENDS_US, why_not_run
 from memreact.rules import CgroupRule, Rules
+from memreact.value import replace
 from memreact_schemas.control import HOLD_SECONDS_MAX
 from tests.memreact.policy.simulated_guest import (
     BASE,

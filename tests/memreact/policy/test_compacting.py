@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -23,6 +22,7 @@ from memreact.events import ClockDisturbed, HoldAsked, Instant, RunAsked
 from memreact.policy.asked import why_not_run
 from memreact.policy.state import Compaction
 from memreact.rules import CompactRules, Rules
+from memreact.value import replace
 from tests.memreact.policy.simulated_guest import (
     BASE,
     PAGES_PER_MB,
@@ -225,6 +225,21 @@ def test_a_turn_that_is_due_waits_for_a_compaction_and_a_compaction_for_a_turn()
     assert guest.count(Survey) == surveys
     guest.run_for(PERIOD)
     assert guest.count(Survey) > surveys
+
+
+def test_cpus_let_go_of_what_they_keep_at_hand_at_each_look_and_compaction() -> None:
+    guest = guest_with(in_pieces())
+    guest.run_for(PERIOD + SECOND)
+    asked = [a.let_go for _, a in guest.actions if isinstance(a, ReadFragmentation | Compact)]
+    assert asked == [True, True]
+
+
+def test_by_katas_rule_they_keep_it() -> None:
+    guest = guest_with(in_pieces(), compact=THRESHOLD)
+    guest.run_for(PERIOD + SECOND)
+    asked = [a.let_go for _, a in guest.actions if isinstance(a, ReadFragmentation | Compact)]
+    assert set(asked) == {False}
+    assert guest.count(Compact) == 1
 
 
 # Skipped

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +9,7 @@ from memreact.actions import Evict, Reclaim
 from memreact.events import Inspection, Instant, RunAsked, Surveyed
 from memreact.policy.dry_run import DryRun, dry_run
 from memreact.rules import CgroupRule, Rules
+from memreact.value import replace
 from tests.memreact.policy.simulated_guest import BASE, MB, PAGES_PER_MB, SECOND, SimulatedGuest
 
 PERIOD = 60 * SECOND
@@ -63,6 +62,22 @@ def test_what_is_cold_is_what_the_turn_then_evicts() -> None:
     assert pages(run) == 300 * PAGES_PER_MB
     assert run.ended is not None
     assert really(guest, RULES) == pages(run)
+
+
+def test_between_two_turns_it_is_the_next_one_that_is_foreseen() -> None:
+    guest = SimulatedGuest(RULES)
+    memcg = guest.add("/shop")
+    guest.fill(memcg, "file", 300)
+    foreseen, evicted = [], []
+    for turns in range(1, 7):
+        guest.run_for(PERIOD // 3)
+        run, before = foresee(guest, RULES), memcg.evicted
+        assert run.due_in_us == min(guest.watched.state.due.values()) - guest.now
+        guest.run_while(lambda: guest.watched.state.turns <= turns)  # noqa: B023  # at once
+        foreseen.append(pages(run))
+        evicted.append(memcg.evicted - before)
+    assert evicted == foreseen
+    assert sum(evicted) == 300 * PAGES_PER_MB
 
 
 def test_with_swap_anonymous_memory_goes_too() -> None:

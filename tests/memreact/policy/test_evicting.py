@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from memreact.events import AnonAlone
 from memreact.rules import Rules
+from memreact.value import replace
 from tests.memreact.policy.simulated_guest import (
     BASE,
     PAGES_PER_MB,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from memreact.policy.eviction import accounted, next_write, opened
 from memreact.policy.plan import RECLAIM_SEQ
 from memreact.policy.state import Candidate, Eviction
 from memreact.rules import MemcgRules
+from memreact.value import replace
 from tests.memreact.policy.readings import inspection
 from tests.memreact.policy.simulated_guest import BASE
 

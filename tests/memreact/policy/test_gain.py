@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +15,7 @@ from memreact.policy.gain import (
     reportable_pages,
 )
 from memreact.policy.state import Compacting, ZoneLore
+from memreact.value import replace
 from tests.memreact.policy.readings import sample
 
 PAGE = 4096

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from memreact.events import Generation
 from memreact.policy.generations import (
     agings_until_cold,
+    cold_holds_us,
     cold_seq,
     emptied_seq,
     pages_up_to,
+    periods_hold_us,
     ripe,
     spacing_us,
     too_young,
@@ -152,3 +154,30 @@ def test_what_is_called_cold_was_followed_by_an_aging_that_long_ago(
         assert made_after + 50_000 >= period * count
         assert made_after < generations[seq].age_us
     assert 0 <= agings_until_cold(generations, period, count) <= 64
+
+
+@given(
+    ages=st.lists(st.integers(0, 5 * PERIOD), max_size=5),
+    since=st.integers(0, PERIOD),
+    count=st.integers(0, 7),
+    part=st.floats(0, 1),
+)
+def test_for_as_long_as_it_holds_time_changes_nothing_of_what_is_said(
+    ages: list[int], since: int, count: int, part: float
+) -> None:
+    def found(later_us: int) -> tuple[Generation, ...]:
+        return tuple(Generation(seq, age + since + later_us, 1, 1) for seq, age in enumerate(read))
+
+    def said(later_us: int) -> tuple[object, ...]:
+        then, wanted = found(later_us), spacing_us(PERIOD, count)
+        return cold_seq(then, cold), agings_until_cold(then, PERIOD, count), too_young(then, wanted)
+
+    read, cold = sorted(ages, reverse=True), PERIOD * count
+    generations = tuple(Generation(seq, age, 1, 1) for seq, age in enumerate(read))
+    holds = cold_holds_us(generations, since, cold)
+    all_hold = periods_hold_us(generations, since, PERIOD, count)
+    assert 1 <= all_hold <= PERIOD + 1
+    assert holds >= 1
+    for share in (part, 1.0):
+        assert cold_seq(found(int(share * (holds - 1))), cold) == cold_seq(found(0), cold)
+        assert said(int(share * (all_hold - 1))) == said(0)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memreact.actions import Because, Decision
 from memreact.events import HarmSeen, Instant, MemcgDelays
 from memreact.policy.step import step
+from memreact.value import replace
 from tests.memreact.policy.simulated_guest import SimulatedGuest
 
 

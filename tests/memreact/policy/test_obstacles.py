@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,6 +39,7 @@ from memreact.policy.promotion import PromotionLore, Promotions
 from memreact.policy.refault import Appetite
 from memreact.policy.state import Candidate, Hold, Memcg, Pause, State, Turn
 from memreact.rules import MemcgRules, Rules
+from memreact.value import replace
 from tests.memreact.policy.readings import inspection, sample
 from tests.memreact.policy.simulated_guest import BASE, SimulatedGuest
 
@@ -431,6 +431,23 @@ def test_each_reason_for_which_anonymous_memory_stays_is_told_and_all_have_to_go
     case.saw = structs.replace(case.saw, zram_used_bytes=10 * MIB)
     assert isinstance(case.first_write(), Evict)
     assert not _anon_reasons(case)
+
+
+def test_anonymous_memory_that_is_not_cold_yet_needs_more_than_a_wait_where_it_may_not_go() -> None:
+    saw = structs.replace(ROOMY, swap_free_bytes=0)
+    case = Case(ages(2, 1, 0.5, 0, file=0), saw)
+    found = [each for each in case.obstacles() if each.because.code == "anon_would_stay"]
+    assert [each.because.saw for each in found] == [
+        {"anon": why, "anon_pages": 4 * PAGES} for why in ("swap_not_asked_for", "swap_exhausted")
+    ]
+    for each in found:
+        assert "anon_would_stay" in case.codes()
+        case.does(each.changes[0])
+    assert "anon_would_stay" not in case.codes()
+
+
+def test_what_is_cold_is_told_as_that_and_not_again_as_what_is_younger() -> None:
+    assert "anon_would_stay" not in Case(ages(5, 4, 1, 0.5, file=0)).codes()
 
 
 def test_where_swap_has_room_for_some_the_rest_is_told() -> None:

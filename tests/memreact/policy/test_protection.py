@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memreact.events import Guard
 from memreact.policy.protection import floor_bytes, reclaimable_bytes
+from memreact.value import replace
 from tests.memreact.policy.readings import inspection
 from tests.memreact.policy.simulated_guest import BASE
 

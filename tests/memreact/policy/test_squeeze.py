@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -27,6 +26,7 @@ from memreact.policy.squeeze import (
     why_not_squeeze,
 )
 from memreact.rules import CgroupRule, CompactRules, Rules
+from memreact.value import replace
 from tests.effort import examples
 from tests.memreact.policy.simulated_guest import (
     BASE,
@@ -411,6 +411,8 @@ def test_a_turn_under_way_gives_way_and_is_taken_after_it() -> None:
 def test_a_compaction_under_way_gives_way() -> None:
     guest = guest_with(small=200_000)
     guest.compact_us = 20 * SECOND
+    often = replace(guest.rules.compact, period_us=60 * SECOND)  # it settles before files are cold
+    guest.set_rules(replace(guest.rules, compact=often))
     shop = with_files(guest, "/shop", 150, ages=3)
     guest.run_while(lambda: not guest.count_doing(Compact))
     guest.frees_into = guest.zones[0]

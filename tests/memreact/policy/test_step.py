@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -61,6 +60,7 @@ from memreact.events import (
 from memreact.policy.asked import why_not_run
 from memreact.policy.squeeze import why_not_squeeze
 from memreact.rules import CgroupRule, CompactRules, Rules
+from memreact.value import replace
 from tests.effort import examples
 from tests.memreact.policy.invariants import Watched
 from tests.memreact.policy.simulated_guest import BASE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from memreact.policy.swappiness import (
     anon_room_pages,
     swappiness,
 )
+from memreact.value import replace
 from tests.memreact.policy.readings import inspection
 from tests.memreact.policy.simulated_guest import BASE
 

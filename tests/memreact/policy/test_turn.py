@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from msgspec.structs import replace as replace_guest
 
@@ -19,6 +17,7 @@ from memreact.events import (
 )
 from memreact.policy.turn import TURN_ENDS_US
 from memreact.rules import CgroupRule, Rules
+from memreact.value import replace
 from tests.memreact.policy.readings import inspection
 from tests.memreact.policy.simulated_guest import (
     BASE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from memreact.events import BatchEnded, CapabilitiesRead, GuestPressure, Pressur
 from memreact.policy.state import State
 from memreact.policy.yielding import window_us
 from memreact.rules import Rules
+from memreact.value import replace
 from tests.memreact.policy.simulated_guest import (
     BASE,
     PAGES_PER_MB,
