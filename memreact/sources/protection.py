@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from kernelio import memcg
 from kernelio.errors import KernelioError, Unsupported
 from kernelio.layout import Layout
 from memreact_schemas.status import CgroupLimits
 
-__all__ = ["read_protection"]
+__all__ = ["read_protection", "read_use_again"]
 
 
 def read_protection(layout: Layout, path: str) -> CgroupLimits | None:
@@ -24,6 +26,19 @@ def read_protection(layout: Layout, path: str) -> CgroupLimits | None:
             max_bytes=limits.max_bytes,
             swap_bytes=swap.current_bytes,
             swap_max_bytes=swap.max_bytes,
+        )
+    except KernelioError:
+        return None
+
+
+def read_use_again(layout: Layout, path: str, known: CgroupLimits) -> CgroupLimits | None:
+    """Read the two files of the seven that tell what it uses; the rest is known from just now."""
+    directory = layout.memcg_dir(path)
+    try:
+        return replace(
+            known,
+            current_bytes=_current(directory),
+            swap_bytes=memcg.read_swap_current(directory),
         )
     except KernelioError:
         return None

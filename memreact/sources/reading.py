@@ -2,66 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from kernelio.errors import KernelioError
 from kernelio.layout import Layout
 from kernelio.meminfo import read_meminfo
-from kernelio.psi import read_cgroup_stall, read_guest_stall
+from kernelio.process import MemoryCost
+from kernelio.psi import read_guest_stall
 from kernelio.swap import SwapDevice, read_swaps, read_zram, zram_name
+from memreact.events import Instant
 from memreact.own_cost import read_own_cost
-from memreact.sources.pressure import now_us
-from memreact.sources.protection import read_protection
-from memreact_schemas.status import CgroupUse, GuestReading, OwnCost, SwapAreaReading
+from memreact.sources.uses import AGAIN_US
+from memreact_schemas.status import GuestReading, OwnCost, SwapAreaReading
 
-__all__ = ["read_guest", "read_use"]
+__all__ = ["GuestReader"]
 
 _US_PER_SEC = 1_000_000
 
 
-def read_guest(layout: Layout) -> GuestReading:
-    """Read memory, stalls, swap and what memreact costs (about 2 ms).
+class GuestReader:
+    """Reads memory, stalls, swap and what memreact costs.
 
-    Raises:
-        KernelioError: /proc/meminfo cannot be read.
+    Its own memory is that of the last second, for the kernel walks all of it to say how much it is.
+
+    Args:
+        layout: Where the kernel shows its files.
+        clock: Reads the moment.
     """
-    meminfo, stall = read_meminfo(layout), None
-    with suppress(KernelioError):
-        stall = read_guest_stall(layout)
-    return GuestReading(
-        at_us=now_us(),
-        total_bytes=meminfo.total_bytes,
-        free_bytes=meminfo.free_bytes,
-        available_bytes=meminfo.available_bytes,
-        memory_stall_us=stall.memory_us if stall else None,
-        io_stall_us=stall.io_us if stall else None,
-        own=_own(layout),
-        swap=_swap(layout),
-    )
 
+    def __init__(self, layout: Layout, clock: Callable[[], Instant]) -> None:
+        self._layout = layout
+        self._clock = clock
+        self._memory: tuple[Instant, MemoryCost] | None = None
 
-def read_use(layout: Layout, path: str) -> CgroupUse | None:
-    """Read what one memcg uses and has stalled; None where it is gone."""
-    limits = read_protection(layout, path)
-    if limits is None:
-        return None
-    stall_us = None
-    with suppress(KernelioError):
-        stall_us = read_cgroup_stall(layout.memcg_dir(path)).total_us
-    return CgroupUse(path=path, limits=limits, stall_us=stall_us)
+    def read(self) -> GuestReading:
+        """Read it (about 2 ms).
 
+        Raises:
+            KernelioError: /proc/meminfo cannot be read.
+        """
+        meminfo, stall = read_meminfo(self._layout), None
+        with suppress(KernelioError):
+            stall = read_guest_stall(self._layout)
+        return GuestReading(
+            at_us=self._clock(),
+            total_bytes=meminfo.total_bytes,
+            free_bytes=meminfo.free_bytes,
+            available_bytes=meminfo.available_bytes,
+            memory_stall_us=stall.memory_us if stall else None,
+            io_stall_us=stall.io_us if stall else None,
+            own=self._own(),
+            swap=_swap(self._layout),
+        )
 
-def _own(layout: Layout) -> OwnCost | None:
-    cost = read_own_cost(layout)
-    if cost.memory is None:
-        return None
-    seconds = cost.user_s + cost.system_s + cost.children_user_s + cost.children_system_s
-    return OwnCost(
-        cpu_us=round(seconds * _US_PER_SEC),
-        rss_bytes=cost.memory.rss_bytes,
-        anon_bytes=cost.memory.anon_bytes,
-        wake_ups=cost.wakeups,
-    )
+    def _own(self) -> OwnCost | None:
+        now = self._clock()
+        if self._memory is not None and now - self._memory[0] >= AGAIN_US:
+            self._memory = None
+        cost = read_own_cost(self._layout, self._memory and self._memory[1])
+        if cost.memory is None:
+            return None
+        if self._memory is None:
+            self._memory = now, cost.memory
+        seconds = cost.user_s + cost.system_s + cost.children_user_s + cost.children_system_s
+        return OwnCost(
+            cpu_us=round(seconds * _US_PER_SEC),
+            rss_bytes=cost.memory.rss_bytes,
+            anon_bytes=cost.memory.anon_bytes,
+            wake_ups=cost.wakeups,
+        )
 
 
 def _swap(layout: Layout) -> tuple[SwapAreaReading, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from typing import NamedTuple
+from contextlib import suppress
+from typing import NamedTuple, Protocol
 
 from kernelio.errors import KernelioError, Refused
 from kernelio.layout import Layout
-from kernelio.psi import TriggerSet, arm_trigger
+from kernelio.psi import TriggerSet, arm_trigger, guest_trigger_file
 from memreact.actions import Trigger
 
 __all__ = ["Triggers"]
@@ -17,6 +18,16 @@ __all__ = ["Triggers"]
 _RESOURCES = ("memory", "io")
 # 6.1 takes no window under 500 ms.
 _OLDER_WINDOW_US = 500_000
+
+
+class Alarm(Protocol):
+    """Has the kernel kick whoever writes when something happens to a file: kernelio.alarm."""
+
+    def watch(self, path: str) -> int:
+        """Begin, and return a number for it."""
+
+    def unwatch(self, watch: int) -> None:
+        """End it."""
 
 
 class _Armed(NamedTuple):
@@ -36,11 +47,14 @@ class Triggers:
     Args:
         layout: Where the kernel shows its files.
         waiting: The set that the waiting thread polls.
+        alarm: What has the kernel itself break a write off when one of them fires; None for nobody.
     """
 
-    def __init__(self, layout: Layout, waiting: TriggerSet) -> None:
+    def __init__(self, layout: Layout, waiting: TriggerSet, alarm: Alarm | None = None) -> None:
         self._layout = layout
         self._waiting = waiting
+        self._alarm = alarm
+        self._watches: dict[str, list[int]] = {}
         self._armed: dict[str, dict[int, _Armed]] = {}
         self._leaving: dict[int, _Armed] = {}
         self._lock = threading.Lock()  # of what is leaving; never held while an fd is closed
@@ -74,10 +88,24 @@ class Triggers:
                     self._waiting.add(fd, path)
                 except KernelioError as error:
                     failed.append(error)
+        self._watches[path] = self._watch({armed.file for armed in fds.values()})
         return failed
+
+    def _watch(self, files: set[str]) -> list[int]:
+        """Have the kernel kick; where it cannot, the waiting thread does so alone."""
+        if self._alarm is None:
+            return []
+        watches = []
+        for file in files:
+            with suppress(KernelioError):
+                watches.append(self._alarm.watch(file))
+        return watches
 
     def disarm(self, path: str) -> None:
         """Stop waiting for a memcg's triggers, or the guest's, and have them closed."""
+        for watch in self._watches.pop(path, ()):
+            if self._alarm is not None:
+                self._alarm.unwatch(watch)
         for fd, was in self._armed.pop(path, {}).items():
             self._waiting.discard(fd)
             with self._lock:
@@ -113,7 +141,7 @@ class Triggers:
 
     def _file(self, path: str, resource: str) -> str:
         if not path:
-            return self._layout.proc(f"pressure/{resource}")
+            return guest_trigger_file(self._layout, resource)
         return f"{self._layout.memcg_dir(path)}/{resource}.pressure"
 
     def _close_all(self) -> None:

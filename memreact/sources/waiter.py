@@ -1,7 +1,9 @@
 """The small thread that waits for the triggers: it stops first, and only then tells the loop.
 
 A PSI fd is always readable, and its event is eaten by the first poll that sees it, so no event loop
-can watch one (docs/decisions/0002). This thread sleeps in epoll without a timeout.
+can watch one (docs/decisions/0002). This thread sleeps in epoll without a timeout. It breaks off
+what is written before it looks at what fired: another thread may take the interpreter's lock in
+between. Where the kernel kicks by itself (docs/decisions/0023), that came first.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ class Waiter:
         name_this_thread(self._thread.name)
         ask_for_short_slices()
         while not self._closing:
-            fired = self._triggers.wait(_KICK_AGAIN_MS if self._gate.must_kick else None)
+            fired = self._triggers.wait(
+                _KICK_AGAIN_MS if self._gate.must_kick else None, self._gate.kick_if_writing
+            )
             stops = self._gate.stop_from_waiter() if _any_stall(fired) else 0
             if not stops and self._gate.must_kick:
                 self._gate.kick_if_writing()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import resource
-
 from memreact.events import GuestPressure
 from memreact.sources.pressure import now_us, read_sample
 from tests.fake_guest import FakeGuest
+from tests.few_fds import no_fds_left
 from tests.memreact.kernel_files import pressure, shows_stall
 
 OWN = "/memreact.slice/memreact.service"
@@ -60,12 +59,8 @@ def test_without_fds_nothing_is_known_and_nothing_raises(guest: FakeGuest) -> No
     shows_stall(guest, "", 9_000_000)
     shows_stall(guest, OWN, 5)
     shows_stall(guest, "/a", 7)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
+    with no_fds_left():
         sample = read_sample(guest.layout, OWN, "/a")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert (sample.guest, sample.memcg_us) == (GuestPressure(None, None), None)
 
 

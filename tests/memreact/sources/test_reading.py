@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kernelio.errors import KernelioError
-from memreact.sources.reading import read_guest, read_use
-from memreact_schemas.status import CgroupUse, SwapAreaReading
+from memreact.events import Instant
+from memreact.sources.reading import GuestReader
+from memreact_schemas.status import SwapAreaReading
 from tests.fake_guest import FakeGuest
 from tests.goldens import golden_text
-from tests.memreact.kernel_files import pressure, shows_memcg, shows_stall
+from tests.memreact.kernel_files import shows_stall
 
 _ROLLUP = "Rss: 100 kB\nAnonymous: 60 kB\nPrivate_Clean: 1 kB\nPrivate_Dirty: 2 kB\nLocked: 3 kB\n"
 _SWAPS = (
@@ -17,6 +18,11 @@ _SWAPS = (
     "/dev/zram0                              partition\t1024\t\t512\t\t100\n"
     "/swap\\040file                            file\t\t2048\t\t0\t\t-2\n"
 )
+
+
+def reader_of(guest: FakeGuest, *moments: int) -> GuestReader:
+    left = iter(moments or range(1_000))
+    return GuestReader(guest.layout, lambda: Instant(next(left)))
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def shown(guest: FakeGuest) -> FakeGuest:
 
 
 def test_reads_stalls_swap_and_what_we_cost(shown: FakeGuest) -> None:
-    said = read_guest(shown.layout)
+    said = reader_of(shown).read()
     assert (said.memory_stall_us, said.io_stall_us) == (1_500, 700)
     assert said.total_bytes > said.available_bytes > 0
     assert said.own is not None
@@ -52,18 +58,22 @@ def test_reads_stalls_swap_and_what_we_cost(shown: FakeGuest) -> None:
 
 def test_what_this_guest_does_not_show_is_left_open(guest: FakeGuest) -> None:
     guest.shows("/proc/meminfo", golden_text("6.12/proc/meminfo"))
-    said = read_guest(guest.layout)
+    said = reader_of(guest).read()
     assert (said.memory_stall_us, said.own, said.swap) == (None, None, ())
 
 
 def test_without_meminfo_nothing_is_told(guest: FakeGuest) -> None:
     with pytest.raises(KernelioError):
-        read_guest(guest.layout)
+        reader_of(guest).read()
 
 
-def test_a_cgroup_tells_its_use_and_its_stall(guest: FakeGuest) -> None:
-    shows_memcg(guest, "/a", memory_pressure=pressure(5), io_pressure=pressure(6))
-    said = read_use(guest.layout, "/a")
-    assert isinstance(said, CgroupUse)
-    assert (said.path, said.stall_us, said.limits.current_bytes) == ("/a", 11, 100 << 20)
-    assert read_use(guest.layout, "/gone") is None
+def test_own_memory_is_read_at_most_once_a_second(shown: FakeGuest) -> None:
+    second = 1_000_000
+    reader = reader_of(shown, 0, 0, second // 2, second // 2, second, second)
+    anon = []
+    for said in ("60", "70", "80"):
+        shown.shows("/proc/self/smaps_rollup", _ROLLUP.replace("60", said))
+        own = reader.read().own
+        assert own is not None
+        anon.append(own.anon_bytes >> 10)
+    assert anon == [60, 60, 80]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +18,7 @@ from memreact.events import MemcgAppeared, MemcgChanged, MemcgGone
 from memreact.sources.tree import CgroupTree
 from tests.effort import examples
 from tests.fake_guest import FakeGuest
+from tests.few_fds import no_fds_left
 from tests.memreact.kernel_files import events_text
 
 TreeEvent = MemcgAppeared | MemcgChanged | MemcgGone
@@ -309,16 +308,6 @@ def test_a_memory_controller_that_comes_later_and_goes_again(
     assert believed(tree.check(surveyed(guest)), known).keys() == {"/"}
 
 
-@contextmanager
-def no_fds_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_what_cannot_be_read_for_a_moment_is_not_gone(guest: FakeGuest, tree: CgroupTree) -> None:
     makes(guest, "/a/b/c", populated=False)
     known = believed(tree.scan())
@@ -332,18 +321,18 @@ def test_what_cannot_be_read_for_a_moment_is_not_gone(guest: FakeGuest, tree: Cg
 def test_a_long_chain_is_forgotten_at_once(
     guest: FakeGuest, tree: CgroupTree, inotify: OddInotify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kernelio.cgroup.DEPTH_MAX", 1500)
+    monkeypatch.setattr("kernelio.cgroup.DEPTH_MAX", 1200)
     monkeypatch.setattr("kernelio.cgroup._PATH_SIZE_MAX", 4000)
-    chain = ["/d" * depth for depth in range(1, 1401)]
+    chain = ["/d" * depth for depth in range(1, 1101)]
     for path in chain:
         os.mkdir(guest.layout.memcg_dir(path))
         guest.shows(f"/sys/fs/cgroup{path}/memory.current", "0\n")
-    assert len(tree.scan()) == 1401
+    assert len(tree.scan()) == 1101
     for path in reversed(chain):  # rmtree would nest as many calls
         os.unlink(f"{guest.layout.memcg_dir(path)}/memory.current")
         os.rmdir(guest.layout.memcg_dir(path))
     inotify.overflows = True
-    assert len(tree.read()) == 1400
+    assert len(tree.read()) == 1100
     assert tree._known.keys() == tree.names.keys() == {"/"}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from kernelio.errors import Refused, Unsupported
+from kernelio.errors import Refused, Unsupported, Vanished
 from kernelio.layout import Layout
 from kernelio.psi import TriggerSet
 from memreact.actions import Trigger
@@ -211,4 +211,40 @@ def test_a_cgroup_that_was_made_again_is_not_waited_for_by_the_old_ones_trigger(
     triggers.arm("/a", (SLOW,))
     assert len(kernel.armed) == 4  # an eventfd is no file of the cgroup
     triggers.start()
+    triggers.close()
+
+
+class Watched:
+    """What an alarm watches; no kernel in it: that part is tests/kernelio/test_alarm.py."""
+
+    def __init__(self) -> None:
+        self.files: dict[int, str] = {}
+        self._next = 1
+
+    def watch(self, path: str) -> int:
+        """Watch, unless there is no such file."""
+        if "gone" in path:
+            raise Vanished(path)
+        self.files[self._next] = path
+        self._next += 1
+        return self._next - 1
+
+    def unwatch(self, watch: int) -> None:
+        """Watch no more."""
+        del self.files[watch]
+
+
+def test_the_kernel_kicks_for_each_file_that_is_armed_and_no_longer(
+    kernel: Kernel, waiting: TriggerSet
+) -> None:
+    alarm = Watched()
+    triggers = Triggers(Layout(cgroup="/cg"), waiting, alarm)
+    triggers.start()
+    triggers.arm("/a", (BURST, SLOW))
+    triggers.arm("/gone", (BURST,))  # the waiting thread kicks alone
+    assert sorted(alarm.files.values()) == ["/cg/a/io.pressure", "/cg/a/memory.pressure"]
+    triggers.arm("/a", (BURST,))
+    assert sorted(alarm.files.values()) == ["/cg/a/io.pressure", "/cg/a/memory.pressure"]
+    triggers.disarm("/a")
+    assert alarm.files == {}
     triggers.close()
