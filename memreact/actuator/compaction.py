@@ -20,8 +20,9 @@ from kernelio import compaction
 from kernelio.child import Child
 from kernelio.errors import KernelioError, Unsupported, Vanished
 from kernelio.layout import Layout
-from memreact.actions import Compact
-from memreact.events import CompactionEnded, Outcome
+from memreact.actions import Compact, ReadFragmentation
+from memreact.actuator.percpu import Switches, let_go
+from memreact.events import CompactionEnded, Fragmentation, Outcome
 from memreact.gate import Gate, HeldBack
 from memreact.sources.fragmentation import read_fragmentation
 from memreact.sources.pressure import now_us
@@ -62,12 +63,19 @@ class Compactor:
 
     Args:
         gate: Asked before the child starts; whoever stops kills the child.
+        switches: Records what is changed meanwhile; None where nothing may be.
         programs: What to start, best first, each with our pid for a last argument; one that cannot
             run is not tried again while there is another.
     """
 
-    def __init__(self, gate: Gate, programs: Sequence[Sequence[str]] = PROGRAMS) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        switches: Switches | None = None,
+        programs: Sequence[Sequence[str]] = PROGRAMS,
+    ) -> None:
         self._gate = gate
+        self._switches = switches
         self._programs = list(programs)
         self._child = Child()
         self._ending = False
@@ -82,14 +90,27 @@ class Compactor:
             token: The gate's at the moment of the decision.
         """
         moved_before = _migrated_pages(layout)
+        self._let_go(layout, work, token)
         began = now_us()
         how = self._guarded(layout, work, token)
         took_us = now_us() - began
+        self._let_go(layout, work, token)
         moved = max(0, _migrated_pages(layout) - moved_before)
         # What was stopped was stopped for others' sake: no walk over free lists then.
         movable = work.with_movable and how.outcome == "done"
         after = read_fragmentation(layout, own_path, work.order, with_movable=movable)
         return CompactionEnded(work.node, how.outcome, took_us, moved, after, how.detail)
+
+    def look(
+        self, layout: Layout, own_path: str, work: ReadFragmentation, token: int
+    ) -> Fragmentation:
+        """Read in what pieces free memory lies, after the CPUs have let go of theirs if asked."""
+        self._let_go(layout, work, token)
+        return read_fragmentation(layout, own_path, work.order, with_movable=work.with_movable)
+
+    def _let_go(self, layout: Layout, work: Compact | ReadFragmentation, token: int) -> None:
+        if work.let_go and self._switches is not None and self._gate.open_for(token):
+            let_go(layout, self._switches, lambda: self._gate.open_for(token))
 
     def end(self) -> None:
         """Kill the child that runs or is being started, and all that come after; for any thread."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
 from kernelio import cgroup, memcg
+from kernelio.alarm import Alarm
 from kernelio.errors import Interrupted, KernelioError, Refused, Unsupported, Vanished
 from kernelio.layout import Layout
 from kernelio.mglru import LruGen
@@ -25,6 +26,7 @@ from memreact.actions import (
     Survey,
 )
 from memreact.actuator.compaction import Compactor
+from memreact.actuator.percpu import Switches
 from memreact.events import (
     AgeResult,
     AgingEnded,
@@ -35,10 +37,10 @@ from memreact.events import (
     Outcome,
 )
 from memreact.gate import Gate, HeldBack
-from memreact.sources.fragmentation import read_fragmentation
 from memreact.sources.inspection import Folios, inspect
 from memreact.sources.pressure import now_us, read_sample
 from memreact.sources.survey import survey
+from memreact.value import Struct
 
 __all__ = ["Ground", "Work", "Worker"]
 
@@ -51,8 +53,7 @@ Work = Survey | Inspect | Evict | Reclaim | Age | ReadFragmentation | Compact
 _HIGHEST = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(Struct, frozen=True):
     """What the worker stands on: read again when the guest's hardware changes."""
 
     layout: Layout
@@ -82,20 +83,26 @@ class Worker:
         gate: Asked before each write.
         post: Called on this thread with each event.
         names: The one copy of each memcg's path, for surveys to take.
+        alarm: Has the kernel kick this thread by itself; None where nobody does.
+        switches: Records what is changed for a moment; None where nothing may be.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is another part of the daemon
         self,
         ground: Ground,
         gate: Gate,
         post: Callable[[Event], None],
         names: Mapping[str, str] = MappingProxyType({}),
+        alarm: Alarm | None = None,
+        *,
+        switches: Switches | None = None,
     ) -> None:
         self._ground = ground
+        self._alarm = alarm
         self._next: Ground | None = None
         self._moving = threading.Lock()
         self._gate = gate
-        self._compactor = Compactor(gate)
+        self._compactor = Compactor(gate, switches)
         self._post = post
         self._names = names
         self._closing = False
@@ -137,6 +144,8 @@ class Worker:
     def _run(self) -> None:
         name_this_thread(self._thread.name)
         self._gate.serve_this_thread()
+        if self._alarm is not None:
+            self._alarm.kick_this_thread()
         while (job := self._jobs.get()) is not None:
             self._move()
             ended = self._carry_out(*job)
@@ -172,10 +181,8 @@ class Worker:
             case Age(targets):
                 results = tuple(self._age(target, token) for target in targets)
                 return AgingEnded(results, read_sample(ground.layout, ground.own_path))
-            case ReadFragmentation(order, with_movable):
-                return read_fragmentation(
-                    ground.layout, ground.own_path, order, with_movable=with_movable
-                )
+            case ReadFragmentation():
+                return self._compactor.look(ground.layout, ground.own_path, work, token)
             case Compact():
                 return self._compactor.compact(ground.layout, ground.own_path, work, token)
 
@@ -244,7 +251,7 @@ class Worker:
         """Do it; only memory.reclaim says when it found less than was asked for."""
         match work:
             case Evict():
-                with self._gate.writing(token):
+                with self._writing(token):
                     self._lru_gen().evict(
                         work.memcg_id,
                         work.node,
@@ -253,7 +260,7 @@ class Worker:
                         pages=work.pages,
                     )
             case Reclaim():
-                with self._gate.writing(token):
+                with self._writing(token):
                     return self._reclaim(work)
             case AgeTarget():
                 # Aging cannot be broken off, so it is only held back.
@@ -261,6 +268,13 @@ class Worker:
                     raise HeldBack
                 self._lru_gen().age(work.memcg_id, work.node, work.max_seq, can_swap=work.can_swap)
         return True
+
+    @contextmanager
+    def _writing(self, token: int) -> Iterator[None]:
+        with self._gate.writing(token):
+            if self._alarm is not None:
+                self._alarm.set_again()
+            yield
 
     def _reclaim(self, work: Reclaim) -> bool:
         directory = self._ground.layout.memcg_dir(work.path)

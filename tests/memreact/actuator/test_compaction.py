@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from kernelio.psi import TriggerSet
-from memreact.actions import Compact
+from memreact.actions import Compact, ReadFragmentation
 from memreact.actuator.compaction import PROGRAMS, Compactor
 from memreact.events import CompactionEnded
 from memreact.gate import Gate
@@ -26,6 +26,7 @@ from memreact.sources.waiter import Waiter
 from tests.fake_guest import FakeGuest
 from tests.goldens import golden_text
 from tests.memreact.kernel_files import shows_stall
+from tests.stuck import fill
 
 ROOT = Path(__file__).parents[3]
 TRIGGER = "/sys/devices/system/node/node0/compact"
@@ -47,7 +48,7 @@ class Bench:
     def __init__(self, guest: FakeGuest, programs: Sequence[Sequence[str]] = PROGRAMS) -> None:
         self.guest = guest
         self.gate = Gate()
-        self.compactor = Compactor(self.gate, programs)
+        self.compactor = Compactor(self.gate, None, programs)
         for name in ("buddyinfo", "zoneinfo", "meminfo", "pagetypeinfo"):
             guest.shows(f"/proc/{name}", golden_text(f"6.12/proc/{name}"))
         guest.shows("/proc/vmstat", vmstat(100))
@@ -91,9 +92,7 @@ class Full:
         os.mkfifo(path)
         self.reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self.writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-        with suppress(BlockingIOError):
-            while True:
-                os.write(self.writer, b"x" * 65536)
+        fill(self.writer)
 
     def close(self) -> None:
         """Let all writers fail."""
@@ -146,6 +145,59 @@ def test_page_types_are_looked_at_where_the_rule_needs_them(bench: Bench) -> Non
     after = bench.compact().after
     assert after is not None
     assert after.movable_small_pages is None
+
+
+class Limits:
+    """Records when the lists of the CPUs were emptied: before the child wrote, or after."""
+
+    def __init__(self, guest: FakeGuest) -> None:
+        self.written: list[bytes] = []
+        self._guest = guest
+        guest.shows("/proc/sys/vm/percpu_pagelist_high_fraction", "0")
+        guest.shows("/proc/sys/vm/stat_refresh", "")
+
+    def remember_switch(self, path: str, before: str) -> bool:  # noqa: ARG002  # always
+        """Take it for recorded."""
+        return True
+
+    def put_back_one(self, path: str) -> None:  # noqa: ARG002  # there is one
+        """Look at what the child has written by then."""
+        self.written.append(self._guest.received(TRIGGER))
+        self._guest.shows("/proc/sys/vm/percpu_pagelist_high_fraction", "0")
+
+
+@pytest.fixture
+def limits(bench: Bench) -> Limits:
+    made = Limits(bench.guest)
+    bench.compactor = Compactor(bench.gate, made)
+    return made
+
+
+def test_cpus_let_go_of_free_pages_before_it_and_after_it(bench: Bench, limits: Limits) -> None:
+    bench.compact()
+    assert limits.written == []
+    assert bench.compact(let_go=True).outcome == "done"
+    assert limits.written == [b"1\n", b"1\n"]
+    bench.guest.shows(TRIGGER, "")
+    bench.compact(let_go=True)
+    assert limits.written[2:] == [b"", b"1\n"]
+
+
+def test_cpus_let_go_before_a_look_too(bench: Bench, limits: Limits) -> None:
+    seen = bench.compactor.look(
+        bench.guest.layout, "/", ReadFragmentation("auto", let_go=True), bench.gate.token(0)
+    )
+    assert seen.failed is None
+    assert len(limits.written) == 1
+
+
+def test_nothing_is_let_go_while_others_want_us_to_stop(bench: Bench, limits: Limits) -> None:
+    work = Compact(0, LATER, let_go=True)
+    token = bench.gate.token(0)
+    bench.gate.stop_from_loop()
+    ended = bench.compactor.compact(bench.guest.layout, "/", work, token)
+    assert ended.outcome == "held_back"
+    assert limits.written == []
 
 
 def test_a_stop_before_it_began_holds_it_back(bench: Bench) -> None:
@@ -317,10 +369,10 @@ def test_one_whose_parent_is_not_the_one_that_started_it_begins_nothing(
 DAEMON = """\
 import os, sys, threading
 from kernelio.layout import Layout
-from memreact.actions import Compact
+from memreact.actions import Compact, ReadFragmentation
 from memreact.actuator.compaction import PROGRAMS, Compactor
 from memreact.gate import Gate
-compactor = Compactor(Gate(), [PROGRAMS[int(sys.argv[2])]])
+compactor = Compactor(Gate(), None, [PROGRAMS[int(sys.argv[2])]])
 compactor.compact(Layout(sys.argv[1]), "/", Compact(0, 2**62), 0)
 """
 

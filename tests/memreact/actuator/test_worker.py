@@ -7,7 +7,6 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 
 import pytest
 from msgspec.structs import replace
@@ -40,6 +39,7 @@ from memreact.sources.inspection import Folios
 from tests.fake_guest import FakeGuest
 from tests.goldens import golden_text
 from tests.memreact.kernel_files import shows_memcg
+from tests.stuck import fill, full_fifo
 
 FOLIOS = Folios(4096, 4096, 2 << 20)
 LRU_GEN = "/sys/kernel/debug/lru_gen"
@@ -186,9 +186,7 @@ class Blocked:
     def __init__(self, bench: Bench) -> None:
         self.reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        with suppress(BlockingIOError):
-            while True:
-                os.write(writer, b"x" * 65536)
+        fill(writer)
         os.set_blocking(writer, True)
         bench.worker.stand_on(bench.ground(LruGen(writer, "lru_gen")))
         self.bench = bench
@@ -337,20 +335,12 @@ def test_a_compaction_decided_before_a_stop_is_held_back(bench: Bench) -> None:
 def test_closing_kills_the_child_of_a_compaction(guest: FakeGuest) -> None:
     bench = Bench(guest)
     bench.worker.start()
-    os.makedirs(os.path.dirname(guest.path(TRIGGER)))
-    os.mkfifo(guest.path(TRIGGER))
-    reader = os.open(guest.path(TRIGGER), os.O_RDONLY | os.O_NONBLOCK)
-    writer = os.open(guest.path(TRIGGER), os.O_WRONLY | os.O_NONBLOCK)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(writer, b"x" * 65536)
-    bench.worker.submit(Compact(0, 2**62), bench.gate.token(0))
-    thread = bench.worker._thread.native_id
-    while not _file(f"/proc/self/task/{thread}/children"):
-        os.sched_yield()
-    assert bench.worker.close(PATIENCE_S)
-    os.close(reader)
-    os.close(writer)
+    with full_fifo(guest.path(TRIGGER)):
+        bench.worker.submit(Compact(0, 2**62), bench.gate.token(0))
+        thread = bench.worker._thread.native_id
+        while not _file(f"/proc/self/task/{thread}/children"):
+            os.sched_yield()
+        assert bench.worker.close(PATIENCE_S)
 
 
 def _file(path: str) -> str:
@@ -438,10 +428,10 @@ def test_closing_does_not_wait_for_what_cannot_be_broken_off(
 
 def test_closing_ends_the_thread_and_leaves_nothing_open(guest: FakeGuest) -> None:
     bench = Bench(guest)
-    threads = threading.active_count()
+    threads = set(threading.enumerate())  # one of another test's may end meanwhile
     before = len(os.listdir("/proc/self/fd"))
     bench.worker.start()
     bench.does(bench.evict())
     bench.worker.close()
-    assert threading.active_count() == threads
+    assert threads.issuperset(threading.enumerate())
     assert len(os.listdir("/proc/self/fd")) == before - 1  # lru_gen was open before
