@@ -7,7 +7,6 @@ written as pairs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ import msgspec
 
 from memreact.policy.state import State
 from memreact.telemetry.trace import encoded
+from memreact.value import replace
 
 __all__ = ["decode_state", "encode_state"]
 

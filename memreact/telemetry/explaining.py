@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 
 import msgspec
@@ -16,11 +15,12 @@ from memreact.policy.protection import reclaimable_bytes
 from memreact.policy.state import Memcg, State
 from memreact.policy.yielding import window_us
 from memreact.rules import CgroupRule, Rules, rules_for
-from memreact.settings import DEFAULT_ORIGIN, Settings, entry_key
+from memreact.settings.layers import DEFAULT_ORIGIN, Settings, entry_key
 from memreact.telemetry.decisions import INT_MAX, as_text
 from memreact.telemetry.obstacle_text import ObstacleTeller
 from memreact.telemetry.possible import aged, nodes_of
 from memreact.telemetry.status import cgroups_of, hold_status, pause_status
+from memreact.value import replace
 from memreact_schemas.explanation import (
     Explanation,
     GuardStatus,
@@ -218,4 +218,4 @@ def _obstacles(
 
 
 # There may be several of these on one node.
-_MANY = frozenset({"anon_stays", "not_cold_yet", "protected"})
+_MANY = frozenset({"anon_stays", "anon_would_stay", "not_cold_yet", "protected"})

@@ -1,4 +1,7 @@
-"""Who follows the stream: each has a short queue of its own, and nobody waits for a slow one."""
+"""Who follows the stream: each has a queue of its own, and nobody waits for a slow one.
+
+The queues share their rows: all of them together hold what the longest one holds.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class Subscription:
 
     Args:
         hub: Where it is from.
-        limit: Decisions that wait at the most; the oldest leave first, and are counted.
+        limit: Says how many decisions wait at the most; the oldest leave first, and are counted.
         ready: Told when something waits and nothing did before.
         decisions: Whether decisions are wanted.
         status: Whether status is wanted.
@@ -29,7 +32,7 @@ class Subscription:
     def __init__(
         self,
         hub: Hub,
-        limit: int,
+        limit: Callable[[], int],
         ready: Callable[[], None],
         *,
         decisions: bool,
@@ -37,7 +40,8 @@ class Subscription:
     ) -> None:
         self._hub = hub
         self._ready = ready
-        self._rows: deque[DecisionRow] = deque(maxlen=limit)
+        self._limit = limit
+        self._rows: deque[DecisionRow] = deque()
         self._status: Status | None = None
         self.wants_decisions = decisions
         self.wants_status = status
@@ -75,8 +79,10 @@ class Subscription:
         else:
             if not self.wants_decisions:
                 return False
-            full = len(self._rows) == self._rows.maxlen
             self._rows.append(item)
+            full = len(self._rows) > self._limit()
+            if full:
+                self._rows.popleft()
         self.dropped += full
         if was_empty:
             self._ready()
@@ -88,6 +94,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._followers: tuple[Subscription, ...] = ()
+        self.deserted: Callable[[], None] = lambda: None
+        """Called when the last one who wants status has left."""
         self.dropped = 0
         """Decisions that any of them, also those who left, did not read in time."""
 
@@ -108,7 +116,7 @@ class Hub:
 
     def subscribe(
         self,
-        limit: int,
+        limit: Callable[[], int],
         ready: Callable[[], None],
         *,
         decisions: bool = True,
@@ -117,13 +125,11 @@ class Hub:
         """Follow from now on, until `close`.
 
         Args:
-            limit: Decisions that wait at the most, at least 1.
+            limit: Says how many decisions wait at the most; asked whenever another one comes.
             ready: Called when something waits and nothing did before; it must not wait itself.
             decisions: Be given decisions.
             status: Be given status.
         """
-        if limit < 1:
-            raise ValueError("a queue holds at least one item")
         follower = Subscription(self, limit, ready, decisions=decisions, status=status)
         self._followers = (*self._followers, follower)
         return follower
@@ -135,4 +141,7 @@ class Hub:
 
     def leave(self, follower: Subscription) -> None:
         """Give it nothing more; a second time changes nothing."""
+        wanted = self.wants_status
         self._followers = tuple(each for each in self._followers if each is not follower)
+        if wanted and not self.wants_status:
+            self.deserted()

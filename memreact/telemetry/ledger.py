@@ -11,7 +11,6 @@ the causes that it has.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 
 from memreact.account import Account, ZoneAccount
 from memreact.events import (
@@ -26,6 +25,7 @@ from memreact.events import (
 from memreact.policy.protection import overshoot_bytes
 from memreact.policy.state import State
 from memreact.telemetry.decisions import INT_MAX
+from memreact.value import Struct, field, replace
 from memreact_schemas.status import LedgerRun, LedgerStatus, LedgerTally
 
 __all__ = [
@@ -63,8 +63,7 @@ PASS_BYTES = 256 << 20
 _SETTLES_US_MAX = 60 * _US_PER_SEC
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(Struct, frozen=True):
     """Bytes that evictions took, what zram took for that, and what compactions moved."""
 
     file_bytes: int = 0
@@ -96,8 +95,7 @@ class Tally:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """A run of evictions and the compactions after it, and what it led to.
 
     Args:
@@ -119,8 +117,7 @@ class Run:
     reported_grew_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Struct, frozen=True):
     """What was evicted before a reading, and by how much more was reported and reportable then."""
 
     at: Instant
@@ -129,8 +126,7 @@ class Proof:
     reportable_grew_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Whether the evictions of the last hour led to something that the host was told.
 
     Args:
@@ -146,8 +142,7 @@ class Verdict:
     grew_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True):
     """What the host holds of this guest: when it first said so, and when it did last."""
 
     first_bytes: int
@@ -155,8 +150,7 @@ class Host:
     at: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Struct, frozen=True):
     """All that is remembered.
 
     Args:

@@ -32,7 +32,7 @@ _DO = {
     "resume": "end it: memreact-ctl resume",
     "run_now": "begin it now: memreact-ctl run-now {path}",
     "thaw": "thaw it: write 0 to cgroup.freeze",
-    "add_swap": "give the guest a swap area, such as zram or a disk of its host",
+    "add_swap": "give the guest a swap area: zram by [swap] zram_percent, or a disk of its host",
     "let_zram_take_more": "raise the mem_limit of the zram device",
     "write_back": "let its dirty pages be written: sync, or a faster disk",
     "unpin": "have its workload unlock what it locked, or unmap what is pinned",
@@ -68,8 +68,16 @@ def _stalled(saw: _Saw) -> str:
 
 
 def _anon(saw: _Saw, size: str) -> str:
+    return f"{_why_anon(saw)}: {size} of cold anonymous memory stay"
+
+
+def _anon_of_any_age(saw: _Saw, size: str) -> str:
+    return f"{_why_anon(saw)}: {size} of anonymous memory would stay, however old"
+
+
+def _why_anon(saw: _Saw) -> str:
     why = str(saw.get("anon", ""))
-    return f"{_ANON.get(why, why)}: {size} of cold anonymous memory stay"
+    return _ANON.get(why, why)
 
 
 def _young(saw: _Saw, size: str) -> str:
@@ -110,6 +118,7 @@ _SAY: Mapping[str, Callable[[_Saw, str], str]] = {
         f"{size} were touched within the last {_span(_figure(saw, 'touched_within_us'))}"
     ),
     "anon_stays": _anon,
+    "anon_would_stay": _anon_of_any_age,
     "refaults": lambda saw, size: (
         f"what was evicted came back: {size} of what is cold stay at the next turn, "
         f"halved {_figure(saw, 'halvings')} times"

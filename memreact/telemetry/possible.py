@@ -25,9 +25,12 @@ __all__ = [
     "aged",
     "all_cold_bytes",
     "cold_pages",
+    "eviction_order",
     "first_of_all",
+    "is_late",
     "next_on_node",
     "nodes_of",
+    "rules_on",
     "soonest",
 ]
 
@@ -45,11 +48,18 @@ def aged(node: NodeView, by_us: int) -> tuple[Generation, ...]:
 
 
 def cold_pages(
-    generations: tuple[Generation, ...], mine: MemcgRules, *, populated: bool
+    generations: tuple[Generation, ...], mine: MemcgRules, *, populated: bool, since_us: int = 0
 ) -> tuple[int, int]:
-    """Anon and file pages that are cold by these rules, and may go."""
+    """Anon and file pages that are cold by these rules, and may go.
+
+    Args:
+        generations: As they were read.
+        mine: The rules.
+        populated: Whether processes live there.
+        since_us: How long ago they were read.
+    """
     if populated:
-        seq = cold_seq(generations, mine.aging_count_min * mine.period_us)
+        seq = cold_seq(generations, mine.aging_count_min * mine.period_us - since_us)
     else:
         seq = emptied_seq(generations)
     if seq is None:
@@ -64,9 +74,11 @@ def all_cold_bytes(state: State, rules: Rules, now: Instant) -> int:
     for memcg in state.memcgs.values():
         for node in memcg.view.nodes if memcg.view else ():
             mine = rules_for(rules, memcg.path, node.node)
-            grown = aged(node, now - memcg.viewed_at)
             if not mine.disabled:
-                pages += sum(cold_pages(grown, mine, populated=memcg.populated))
+                since_us = now - memcg.viewed_at
+                pages += sum(
+                    cold_pages(node.generations, mine, populated=memcg.populated, since_us=since_us)
+                )
     return pages * (state.guest.page_bytes if state.guest else 0)
 
 
@@ -92,13 +104,13 @@ def next_on_node(
 
 
 def _by_age(memcg: Memcg, node: NodeView, mine: MemcgRules, at: Instant) -> NextEviction:
-    if sum(_may_go(g, mine) for g in node.generations) < LEAST_PAGES:
+    if _may_go(node.generations, mine) < LEAST_PAGES:
         return NextEviction(waits_for="too_little", text="there is too little that may go")
-    generations = aged(node, max(0, at - memcg.viewed_at))
+    generations, since_us = node.generations, max(0, at - memcg.viewed_at)
     if not memcg.populated and emptied_seq(generations) is not None:
         return _at(at, "next_turn", "nobody lives in it")
     count = mine.aging_count_min
-    periods = agings_until_cold(generations, mine.period_us, count)
+    periods = agings_until_cold(generations, mine.period_us, count, since_us=since_us)
     if periods >= NEVER_WITHIN:
         return NextEviction(waits_for="ages", text=f"not within {periods} periods")
     at = Instant(at + periods * mine.period_us)
@@ -106,14 +118,22 @@ def _by_age(memcg: Memcg, node: NodeView, mine: MemcgRules, at: Instant) -> Next
     return _at(at, waits_for, f"untouched for {count} periods is cold")
 
 
-def _may_go(generation: Generation, mine: MemcgRules) -> int:
-    return generation.pages if mine.swap and mine.swappiness_max else generation.file_pages
+def _may_go(generations: tuple[Generation, ...], mine: MemcgRules) -> int:
+    if mine.swap and mine.swappiness_max:
+        return sum([each.pages for each in generations])
+    return sum([each.file_pages for each in generations])
 
 
 def _not_before(state: State, memcg: Memcg, due: Instant, now: Instant) -> Instant:
     """The turn that is next for a memcg: after a hold, and after it was left alone."""
     held_until = state.hold.until if state.hold else now
     return Instant(max(now, due, held_until, memcg.away_until))
+
+
+def is_late(state: State, memcg: Memcg, mine: MemcgRules, now: Instant) -> bool:
+    """Whether its turn is due and not held: what can go first then moves on with the clock."""
+    due = state.due.get(mine.period_us)
+    return due is not None and _not_before(state, memcg, due, now) == now
 
 
 def _at(at: Instant, waits_for: str, why: str) -> NextEviction:
@@ -127,10 +147,11 @@ def _first_survey(at: Instant) -> NextEviction:
 
 def soonest(found: Iterable[NextEviction]) -> NextEviction:
     """The one that comes first; one that nobody has looked at yet only where nothing is known."""
-    return min(found, key=_order, default=_NOTHING)
+    return min(found, key=eviction_order, default=_NOTHING)
 
 
-def _order(each: NextEviction) -> tuple[int, int]:
+def eviction_order(each: NextEviction) -> tuple[int, int]:
+    """What comes first is the smallest; the moment is the second of the two."""
     if each.at_us is None:
         return 3 if each is _NOTHING else 2, 0
     return int(each.waits_for == "first_survey"), each.at_us
@@ -141,7 +162,7 @@ def first_of_all(state: State, rules: Rules, now: Instant) -> NextEviction:
     best = _NOTHING
     for memcg in state.memcgs.values():
         for node in nodes_of(memcg):
-            mine = _rules_on(rules, memcg, node)
+            mine = rules_on(rules, memcg, node)
             if not _is_later(state, memcg, mine, best, now):
                 best = soonest((best, next_on_node(state, memcg, node, mine, now)))
     return best
@@ -163,5 +184,6 @@ def nodes_of(memcg: Memcg) -> tuple[NodeView | None, ...]:
     return memcg.view.nodes or (_WHOLE,)
 
 
-def _rules_on(rules: Rules, memcg: Memcg, node: NodeView | None) -> MemcgRules:
+def rules_on(rules: Rules, memcg: Memcg, node: NodeView | None) -> MemcgRules:
+    """What holds for it there; `node` is None before it was surveyed."""
     return rules_for(rules, memcg.path, 0 if node is None else node.node)

@@ -15,7 +15,7 @@ from msgspec import Raw
 from memreact.actions import Age, Compact, Evict, Reclaim
 from memreact.events import Event, Instant
 from memreact.policy.state import State, Step
-from memreact.settings import Settings
+from memreact.settings.layers import Settings
 from memreact.telemetry.checkpoint import encode_state
 from memreact.telemetry.flight import Flight, packed
 from memreact.telemetry.trace import Entry, Trace, encoded

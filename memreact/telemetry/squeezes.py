@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from memreact.account import Account
 from memreact.actions import Because, Decision
@@ -18,13 +18,15 @@ from memreact.telemetry.ledger import (
     tally_status,
     used_estimates_bytes,
 )
-from memreact_schemas.control import SqueezeEnd, SqueezeProgress
+from memreact.value import Struct, field
+
+if TYPE_CHECKING:
+    from memreact_schemas.control import SqueezeEnd, SqueezeProgress
 
 __all__ = ["Ended", "Progress", "SqueezeFeed", "squeeze_end", "wanted_bytes"]
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How far it is.
 
     Args:
@@ -41,6 +43,8 @@ class Progress:
 
     def told(self, now: Instant) -> SqueezeProgress:
         """As it is told."""
+        from memreact_schemas.control import SqueezeProgress  # noqa: PLC0415  # as callers are told
+
         return SqueezeProgress(
             stage=self.stage,
             evicted_bytes=self.evicted_bytes,
@@ -49,8 +53,7 @@ class Progress:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """How it ended.
 
     Args:
@@ -159,6 +162,8 @@ def squeeze_end(  # noqa: PLR0913  # both ends of it, and how they are read
     if account is not None:
         cold, dying = after.cold_bytes, after.dying_bytes
         used = used_estimates_bytes(account, cold_bytes=cold, dying_bytes=dying, swap=swap)
+    from memreact_schemas.control import SqueezeEnd  # noqa: PLC0415  # as callers are told
+
     return SqueezeEnd(
         because=ended.because.code,
         detail=None if detail is None else str(detail),

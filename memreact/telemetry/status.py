@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from itertools import repeat
 
 from memreact.actions import Age, Compact, Decision, ReadFragmentation, Survey
 from memreact.events import HarmSeen, Instant, NodeView
@@ -14,16 +13,17 @@ from memreact.policy.protection import floor_bytes
 from memreact.policy.squeeze import evicted_pages, gained_pages
 from memreact.policy.state import Memcg, State, Work
 from memreact.policy.yielding import window_us
-from memreact.rules import MemcgRules, Rules, rules_for
+from memreact.rules import MemcgRules, Rules
 from memreact.telemetry.decisions import INT_MAX, as_text, row_of
 from memreact.telemetry.possible import (
-    aged,
     cold_pages,
     first_of_all,
     next_on_node,
     nodes_of,
+    rules_on,
     soonest,
 )
+from memreact.value import Struct
 from memreact_schemas.status import (
     CgroupDelays,
     CgroupLimits,
@@ -37,6 +37,7 @@ from memreact_schemas.status import (
     HurtStatus,
     KeepStatus,
     LedgerStatus,
+    NextEviction,
     NodeStatus,
     PauseStatus,
     PromotionStatus,
@@ -47,6 +48,7 @@ from memreact_schemas.status import (
 
 __all__ = [
     "Surroundings",
+    "Teller",
     "cgroups_of",
     "doing_of",
     "hold_status",
@@ -56,8 +58,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """What a status tells that the policy does not know.
 
     Args:
@@ -120,12 +121,14 @@ def _next_turn(state: State, now: Instant, clock_time: Callable[[Instant], str])
     return f"next turn at {clock_time(Instant(max(due, now)))}"
 
 
-def status_of(
+def status_of(  # noqa: PLR0913  # what is known already is not found again
     state: State,
     rules: Rules,
     now: Instant,
     around: Surroundings,
     cgroups: Iterable[CgroupStatus] = (),
+    *,
+    next_eviction: NextEviction | None = None,
 ) -> Status:
     """Tell what goes on.
 
@@ -135,7 +138,8 @@ def status_of(
         now: The moment.
         around: What the policy does not know.
         cgroups: What is told of each cgroup, as `cgroups_of` makes it; 2,000 of them take longer
-            than the loop should, so take them a hundred at a time.
+            than the loop should: `CgroupRows` makes some of them at a time.
+        next_eviction: The soonest of all, where somebody has found it already.
     """
     turn, told = state.turn, tuple(cgroups)
     eviction = turn.eviction if turn else None
@@ -153,9 +157,7 @@ def status_of(
         squeeze=_squeeze(state),
         keep=_keep(state),
         next_turn_at_us=_next_turn_at(state),
-        next_eviction=soonest(each.next_eviction for each in told)
-        if told and len(told) == len(state.memcgs)
-        else first_of_all(state, rules, now),
+        next_eviction=next_eviction or _soonest_of(told, state, rules, now),
         pressure=_guest_pressure(state, rules),
         counters=_all_counters(state),
         turns=state.turns,
@@ -172,6 +174,14 @@ def status_of(
         cgroups_total=len(state.memcgs),
         cgroups=told,
     )
+
+
+def _soonest_of(
+    told: tuple[CgroupStatus, ...], state: State, rules: Rules, now: Instant
+) -> NextEviction:
+    if told and len(told) == len(state.memcgs):
+        return soonest(each.next_eviction for each in told)
+    return first_of_all(state, rules, now)
 
 
 def doing_of(state: State) -> Doing:
@@ -319,15 +329,21 @@ def _guest_pressure(state: State, rules: Rules) -> StallShare | None:
 
 
 def _all_counters(state: State) -> Counters:
-    each = [memcg.counters for memcg in state.memcgs.values()]
-    because: Counter[str] = Counter()
-    for counters in each:
-        because.update(counters.because)
+    """The sums over all memcgs; for thousands of them, so each is looked at once."""
+    agings = evictions = evicted_pages = 0
+    because: dict[str, int] = {}
+    for memcg in state.memcgs.values():
+        counters = memcg.counters
+        agings += counters.agings
+        evictions += counters.evictions
+        evicted_pages += counters.evicted_pages
+        for code, times in counters.because.items():
+            because[code] = because.get(code, 0) + times
     return Counters(
-        agings=sum(counters.agings for counters in each),
-        evictions=sum(counters.evictions for counters in each),
-        evicted_bytes=sum(counters.evicted_pages for counters in each) * _page_bytes(state),
-        because=dict(because),
+        agings=agings,
+        evictions=evictions,
+        evicted_bytes=evicted_pages * _page_bytes(state),
+        because=because,
     )
 
 
@@ -359,15 +375,22 @@ def cgroups_of(
         limits: What was read of that very one.
     """
     views = tuple(memcg.view for memcg in state.memcgs.values() if memcg.view)
-    teller = _Teller(state, rules, now, own_stalls(views))
+    teller = Teller(state, rules, now, own_stalls(views))
     for path in sorted(state.memcgs):
         if within is None or is_within(as_text(path), within):
             mine = limits if as_text(path) == within else None
             yield teller.cgroup(state.memcgs[path], mine)
 
 
-class _Teller:
-    """Tells of one memcg after the other, by what is the same for all."""
+class Teller:
+    """Tells of one memcg after the other, by what is the same for all.
+
+    Args:
+        state: As it was when somebody asked.
+        rules: What was in force then.
+        now: That moment.
+        stalls: Of each memcg alone, by path.
+    """
 
     def __init__(
         self, state: State, rules: Rules, now: Instant, stalls: dict[str, tuple[int, int]]
@@ -380,19 +403,36 @@ class _Teller:
         # Each entry has rules of its own, so that they tell which entry was found.
         self._entries = {id(rule.rules): as_text(rule.path) for rule in rules.cgroups}
 
-    def cgroup(self, memcg: Memcg, limits: CgroupLimits | None) -> CgroupStatus:
-        nodes = tuple(self._node(memcg, node) for node in nodes_of(memcg))
-        mine = rules_for(self._rules, memcg.path, nodes[0].node)
+    def rules_of(self, memcg: Memcg) -> list[MemcgRules]:
+        """What holds for it on each of its nodes."""
+        return [rules_on(self._rules, memcg, node) for node in nodes_of(memcg)]
+
+    def cgroup(
+        self,
+        memcg: Memcg,
+        limits: CgroupLimits | None = None,
+        found: list[MemcgRules] | None = None,
+    ) -> CgroupStatus:
+        """Tell of one.
+
+        Args:
+            memcg: Which one.
+            limits: What was read of it, where somebody did.
+            found: Its rules, where somebody has found them already.
+        """
+        found = found or self.rules_of(memcg)
+        nodes = tuple(map(self._node, repeat(memcg), nodes_of(memcg), found))
+        mine = found[0]
         floor = floor_bytes(mine, limits.max_bytes if limits else None)
-        generations = [g for node in nodes for g in node.generations]
+        anon_bytes, file_bytes, cold_bytes = _sums(nodes)
         return CgroupStatus(
             path=as_text(memcg.path),
             populated=memcg.populated,
             frozen=memcg.frozen,
             surveyed_at_us=memcg.viewed_at if memcg.view else None,
-            anon_bytes=sum(g.anon_bytes for g in generations),
-            file_bytes=sum(g.file_bytes for g in generations),
-            cold_bytes=sum(node.cold_bytes for node in nodes),
+            anon_bytes=anon_bytes,
+            file_bytes=file_bytes,
+            cold_bytes=cold_bytes,
             nodes=nodes,
             counters=self._counters(memcg),
             last=None if memcg.last is None else row_of(0, memcg.last_at, memcg.last),
@@ -404,27 +444,29 @@ class _Teller:
             limits=limits,
         )
 
-    def _node(self, memcg: Memcg, node: NodeView | None) -> NodeStatus:
-        number = 0 if node is None else node.node
-        mine = rules_for(self._rules, memcg.path, number)
-        grown = () if node is None else aged(node, self._now - memcg.viewed_at)
+    def _node(self, memcg: Memcg, node: NodeView | None, mine: MemcgRules) -> NodeStatus:
+        generations = () if node is None else node.generations
+        since_us = self._now - memcg.viewed_at
+        cold = cold_pages(generations, mine, populated=memcg.populated, since_us=since_us)
         size = self._page_bytes
         return NodeStatus(
-            node=number,
+            node=0 if node is None else node.node,
             rule=self._entries.get(id(mine)),
             disabled=mine.disabled,
             swap=mine.swap,
             period_us=mine.period_us,
             aging_count_min=min(mine.aging_count_min, INT_MAX),
-            cold_bytes=sum(cold_pages(grown, mine, populated=memcg.populated)) * size,
+            cold_bytes=sum(cold) * size,
             generations=tuple(
-                GenerationStatus(
-                    seq=g.seq,
-                    age_us=g.age_us,
-                    anon_bytes=g.anon_pages * size,
-                    file_bytes=g.file_pages * size,
-                )
-                for g in grown
+                [
+                    GenerationStatus(
+                        seq=g.seq,
+                        age_us=g.age_us + since_us,
+                        anon_bytes=g.anon_pages * size,
+                        file_bytes=g.file_pages * size,
+                    )
+                    for g in generations
+                ]
             ),
             next_eviction=next_on_node(self._state, memcg, node, mine, self._now),
         )
@@ -458,3 +500,14 @@ class _Teller:
             return None
         grown = (max(0, new - old) for new, old in zip(seen, memcg.stall_us, strict=True))
         return StallShare(stall_us=sum(grown), over_us=over_us, limit_ppm=mine.period_limit_ppm)
+
+
+def _sums(nodes: tuple[NodeStatus, ...]) -> tuple[int, int, int]:
+    """Anonymous, file and cold bytes; by hand, for it is done for each of thousands."""
+    anon = file = cold = 0
+    for node in nodes:
+        cold += node.cold_bytes
+        for generation in node.generations:
+            anon += generation.anon_bytes
+            file += generation.file_bytes
+    return anon, file, cold

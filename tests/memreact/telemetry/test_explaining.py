@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from kernelio.memcg import Protection
@@ -13,10 +11,12 @@ from memreact.close_look import CloseLook, Waited
 from memreact.events import CapabilitiesRead, Generation, Guard, Instant, NodeView
 from memreact.policy.obstacles import Do, Lower, Obstacle, Raise, Set, Wait
 from memreact.policy.state import Hold, Memcg, State
-from memreact.settings import DEFAULT_ORIGIN, Layer, Settings, load_text, settle
+from memreact.settings.files import load_text
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer, Settings, settle
 from memreact.telemetry.decisions import DecisionLog
 from memreact.telemetry.explaining import explanation_of
 from memreact.telemetry.obstacle_text import ObstacleTeller
+from memreact.value import replace
 from memreact_schemas.config import DEFAULTS
 from memreact_schemas.explanation import Explanation, SettingHere, WayOut
 from memreact_schemas.status import Delays
@@ -187,6 +187,20 @@ def test_the_text_has_the_figures() -> None:
     assert told.text == "swap is off: 95 MiB of cold anonymous memory stay"
     assert told.withheld_bytes == 95 * MIB
     assert (told.figures, told.words) == ({"cold_pages": 24_320}, {"anon": "swap_not_asked_for"})
+
+
+def test_anonymous_memory_that_is_not_cold_yet_is_told_to_need_swap_beside_the_wait() -> None:
+    young = tuple(Generation(seq, age, 25_600, 0) for seq, age in enumerate((4_000_000, 9_000)))
+    told = explained(
+        shop(NodeView(0, young)),
+        "[memcg]\nswap = true\n",
+        CloseLook(saw=inspection("/shop/db", anon_bytes=200 * MIB, swap_free_bytes=0)),
+    )
+    (found,) = [each for each in told.obstacles if each.because == "anon_would_stay"]
+    assert found.text == (
+        "no swap is free that it may use: 200 MiB of anonymous memory would stay, however old"
+    )
+    assert found.ways_out[0].text.startswith("give the guest a swap area: ")
 
 
 def test_a_generation_says_when_it_is_old_enough() -> None:

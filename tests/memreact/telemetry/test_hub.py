@@ -45,7 +45,7 @@ def numbers(follower: Subscription) -> list[int]:
 
 def test_each_follower_has_all_items_in_their_order() -> None:
     hub = Hub()
-    one, two = hub.subscribe(9, Calls()), hub.subscribe(9, Calls())
+    one, two = hub.subscribe(lambda: 9, Calls()), hub.subscribe(lambda: 9, Calls())
     for number in range(3):
         hub.publish(row(number))
     assert numbers(one) == numbers(two) == [0, 1, 2]
@@ -55,14 +55,14 @@ def test_each_follower_has_all_items_in_their_order() -> None:
 def test_a_follower_hears_nothing_of_what_was_before_it_came() -> None:
     hub = Hub()
     hub.publish(row(1))
-    follower = hub.subscribe(9, Calls())
+    follower = hub.subscribe(lambda: 9, Calls())
     hub.publish(row(2))
     assert numbers(follower) == [2]
 
 
 def test_a_slow_follower_loses_its_oldest_and_the_others_lose_nothing() -> None:
     hub = Hub()
-    slow, quick = hub.subscribe(3, Calls()), hub.subscribe(100, Calls())
+    slow, quick = hub.subscribe(lambda: 3, Calls()), hub.subscribe(lambda: 100, Calls())
     for number in range(10):
         hub.publish(row(number))
     assert (len(slow), slow.dropped, quick.dropped, hub.dropped) == (3, 7, 0, 7)
@@ -72,7 +72,7 @@ def test_a_slow_follower_loses_its_oldest_and_the_others_lose_nothing() -> None:
 
 def test_it_is_told_once_when_something_waits_and_again_after_it_took_all() -> None:
     hub, ready = Hub(), Calls()
-    follower = hub.subscribe(2, ready)
+    follower = hub.subscribe(lambda: 2, ready)
     for number in range(5):
         hub.publish(row(number))
     assert ready.count == 1
@@ -83,7 +83,7 @@ def test_it_is_told_once_when_something_waits_and_again_after_it_took_all() -> N
 
 def test_a_status_waits_behind_decisions_and_only_the_newest_does_without_a_loss() -> None:
     hub, ready = Hub(), Calls()
-    follower = hub.subscribe(9, ready, status=True)
+    follower = hub.subscribe(lambda: 9, ready, status=True)
     hub.publish(status(1))
     hub.publish(row(7))
     hub.publish(status(2))
@@ -102,7 +102,7 @@ def test_nobody_is_given_what_they_did_not_ask_for(
     left: int,
 ) -> None:
     hub, ready = Hub(), Calls()
-    follower = hub.subscribe(9, ready, decisions=decisions, status=wants_status)
+    follower = hub.subscribe(lambda: 9, ready, decisions=decisions, status=wants_status)
     hub.publish(row(1))
     hub.publish(status(1))
     assert (len(follower), ready.count) == (left, left)
@@ -119,7 +119,7 @@ def test_without_followers_nobody_wants_anything() -> None:
 
 def test_who_leaves_is_given_nothing_more() -> None:
     hub = Hub()
-    follower = hub.subscribe(9, Calls(), status=True)
+    follower = hub.subscribe(lambda: 9, Calls(), status=True)
     hub.publish(row(1))
     hub.publish(status(1))
     follower.close()
@@ -135,8 +135,8 @@ def test_who_leaves_as_it_is_told_does_not_keep_others_from_being_told() -> None
     def leave() -> None:
         leavers[0].close()
 
-    leavers.append(hub.subscribe(9, leave))
-    stays = hub.subscribe(9, Calls())
+    leavers.append(hub.subscribe(lambda: 9, leave))
+    stays = hub.subscribe(lambda: 9, Calls())
     hub.publish(row(1))
     assert numbers(stays) == [1]
     assert hub.subscribers == 1
@@ -144,13 +144,32 @@ def test_who_leaves_as_it_is_told_does_not_keep_others_from_being_told() -> None
 
 def test_what_was_dropped_is_still_counted_when_its_follower_has_left() -> None:
     hub = Hub()
-    follower = hub.subscribe(1, Calls())
+    follower = hub.subscribe(lambda: 1, Calls())
     hub.publish(row(1))
     hub.publish(row(2))
     follower.close()
     assert hub.dropped == 1
 
 
-def test_a_queue_for_nothing_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        Hub().subscribe(0, Calls())
+def test_how_many_wait_may_change_while_somebody_follows() -> None:
+    hub, limit = Hub(), [2]
+    follower = hub.subscribe(lambda: limit[0], Calls())
+    for number in range(4):
+        hub.publish(row(number))
+    limit[0] = 4
+    for number in range(4, 8):
+        hub.publish(row(number))
+    assert (numbers(follower), follower.dropped) == ([4, 5, 6, 7], 4)
+
+
+def test_that_the_last_who_wants_status_has_left_is_told_once() -> None:
+    hub, deserted = Hub(), Calls()
+    hub.deserted = deserted
+    one, two = (hub.subscribe(lambda: 9, Calls(), status=True) for _ in range(2))
+    other = hub.subscribe(lambda: 9, Calls())
+    one.close()
+    assert deserted.count == 0
+    two.close()
+    two.close()
+    other.close()
+    assert deserted.count == 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +37,7 @@ from memreact.telemetry.ledger import (
     used_estimates_bytes,
     verdict,
 )
+from memreact.value import replace
 from memreact_schemas.status import LedgerStatus, LedgerTally
 
 MIB = 1 << 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -28,6 +27,7 @@ from memreact.telemetry.families import ALL, CGROUPS, OTHERS
 from memreact.telemetry.measures import Measures
 from memreact.telemetry.metrics import AGE_BOUNDS_S, Exporter, Seen
 from memreact.telemetry.status import Surroundings, cgroups_of
+from memreact.value import replace
 from memreact_schemas.openmetrics import Family
 from memreact_schemas.status import LedgerStatus, LedgerTally
 from tests.memreact.telemetry.test_status import (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +11,7 @@ from memreact.events import CapabilitiesRead, Instant
 from memreact.policy.state import Squeeze, State, Step, Turn
 from memreact.telemetry.ledger import Ledger, Tally, reportable_bytes
 from memreact.telemetry.squeezes import Ended, Progress, SqueezeFeed, squeeze_end, wanted_bytes
+from memreact.value import replace
 
 PAGE = 4096
 GUEST = CapabilitiesRead(PAGE, "mglru", True, "/own", 0.5)  # noqa: FBT003  # positional

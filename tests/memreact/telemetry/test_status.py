@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 
 import msgspec
@@ -48,6 +47,7 @@ from memreact.policy.state import (
 from memreact.rules import Rules, rules_from
 from memreact.telemetry.possible import all_cold_bytes
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
+from memreact.value import replace
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, overlay
 from memreact_schemas.config import Memcg as MemcgTable
 from memreact_schemas.status import (
