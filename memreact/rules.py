@@ -7,9 +7,12 @@ one of integers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import dataclasses
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeVar
 
+from memreact.value import Struct, field
 from memreact_schemas.config import (
     DEFAULTS,
     CgroupEntry,
@@ -37,8 +40,7 @@ _PPM_PER_PERCENT = 10_000
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True, slots=True)
-class MemcgRules:
+class MemcgRules(Struct, frozen=True):
     """What holds for one cgroup on one node.
 
     Args:
@@ -64,8 +66,7 @@ class MemcgRules:
     floor_ppm: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CompactRules:
+class CompactRules(Struct, frozen=True):
     """What holds for compaction.
 
     Args:
@@ -91,8 +92,7 @@ class CompactRules:
     force_times: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupRule:
+class CgroupRule(Struct, frozen=True):
     """One entry for a cgroup; `rules` has the base filled in where the entry says nothing.
 
     Args:
@@ -108,8 +108,7 @@ class CgroupRule:
     rules: MemcgRules
 
 
-@dataclass(slots=True)
-class _Pick:
+class _Pick(Struct):
     """What the entries of one path say: for the nodes that they name, and for the rest."""
 
     by_node: dict[int, MemcgRules] = field(default_factory=dict)
@@ -123,7 +122,7 @@ class _Pick:
             self.rest = rule.rules
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # it indexes itself, which a Struct does not compare without
 class Rules:
     """Everything that the policy goes by, at one revision.
 
@@ -148,7 +147,7 @@ class Rules:
 
     base: MemcgRules
     cgroups: tuple[CgroupRule, ...] = ()
-    compact: CompactRules = CompactRules()
+    compact: CompactRules = CompactRules()  # noqa: RUF009  # frozen: one may stand for all
     system_limit_ppm: int = 100_000
     window_us: int = 1_000_000
     resume_quiet: bool = False
@@ -159,13 +158,12 @@ class Rules:
     log_level: str = "info"
     decisions_kept: int = 4096
     revision: int = 1
-    here: dict[str, _Pick] = field(init=False, repr=False, compare=False)
-    below: dict[str, _Pick] = field(init=False, repr=False, compare=False)
+    here: dict[str, _Pick] = dataclasses.field(init=False, repr=False, compare=False)
+    below: dict[str, _Pick] = dataclasses.field(init=False, repr=False, compare=False)
 
     def work_like(self, other: Rules) -> bool:
         """Whether all that is done to memory is done by both in the same way."""
-        same = replace(other, revision=self.revision, log_level=self.log_level)
-        return self == replace(same, decisions_kept=self.decisions_kept)
+        return _of_work(self) == _of_work(other)
 
     def __post_init__(self) -> None:
         """Index the entries by path: a turn looks up every cgroup of the guest."""
@@ -177,6 +175,16 @@ class Rules:
                 below.setdefault(rule.path, _Pick()).add(rule)
         object.__setattr__(self, "here", here)
         object.__setattr__(self, "below", below)
+
+
+_TOLD_ALONE = {"revision", "log_level", "decisions_kept"}
+_of_work = attrgetter(
+    *(
+        each.name
+        for each in dataclasses.fields(Rules)
+        if each.compare and each.name not in _TOLD_ALONE
+    )
+)
 
 
 def rules_for(rules: Rules, path: str, node: int) -> MemcgRules:

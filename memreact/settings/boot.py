@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
 
-from memreact.kata_settings import AGENT_PREFIX, ENABLE, KATA_KEYS, KataSettings
-from memreact.settings_errors import SettingsError, unknown_key
-from memreact.settings_value import config_from
+from memreact.settings.errors import SettingsError, unknown_key
+from memreact.settings.kata import AGENT_PREFIX, ENABLE, KATA_KEYS, KataSettings
+from memreact.settings.tables import config_from
+from memreact.value import Struct, field
 from memreact_schemas.config import Config
 
 __all__ = ["AGENT_FILE_WORD", "BOOT_ORIGIN", "BootSettings", "boot_settings", "value_of"]
@@ -28,8 +29,7 @@ _FRACTION = re.compile(r"-?[0-9]{1,20}\.[0-9]{1,20}")
 _SWITCH = {"true": True, "false": False}
 
 
-@dataclass(frozen=True, slots=True)
-class BootSettings:
+class BootSettings(Struct, frozen=True):
     """What the kernel command line says.
 
     Args:
@@ -58,8 +58,7 @@ def boot_settings(words: Iterable[str]) -> BootSettings:
     return read.settings()
 
 
-@dataclass(slots=True)
-class _Words:
+class _Words(Struct):
     """What the words up to here say."""
 
     found: KataSettings = field(default_factory=KataSettings)
@@ -79,7 +78,7 @@ class _Words:
             self.on = _enabled(text)
         else:
             key = _katas_key(name) if name.startswith(_KATAS) else _our_key(name)
-            self.found.say(key, _checked(key, text, name), (name,))
+            self.found.say(key, value_of(key, text, BOOT_ORIGIN, name), (name,))
 
     def settings(self) -> BootSettings:
         self.found.switch(on=self.on, path=(_KATAS + ENABLE,))
@@ -116,16 +115,35 @@ def _our_key(name: str) -> tuple[str, str]:
     return table, key
 
 
-def _checked(key: tuple[str, str], text: str, name: str) -> object:
-    """Read a value, and see that it is one of its key's."""
-    table, bare = key
-    value = value_of(text)
-    config_from({table: {bare: value} if bare else value}, BOOT_ORIGIN, "", {key: (name,)})
+def value_of(key: tuple[str, str], text: str, origin: str, name: str) -> object:
+    """Read a word as what it looks like, a switch or a number, or else as text.
+
+    Args:
+        key: Whose value it is: its table, and its name there.
+        text: The word.
+        origin: Named in the error.
+        name: How the key was called.
+
+    Raises:
+        SettingsError: The key takes neither.
+    """
+    value = _looks_like(text)
+    try:
+        _check(key, value, origin, name)
+    except SettingsError:
+        with suppress(SettingsError):  # "842" is the name of an algorithm
+            _check(key, text, origin, name)
+            return text
+        raise
     return value
 
 
-def value_of(text: str) -> object:
-    """Read a word as what it looks like: a switch, a number, or text."""
+def _check(key: tuple[str, str], value: object, origin: str, name: str) -> None:
+    table, bare = key
+    config_from({table: {bare: value} if bare else value}, origin, "", {key: (name,)})
+
+
+def _looks_like(text: str) -> object:
     if text in _SWITCH:
         return _SWITCH[text]
     if _WHOLE.fullmatch(text):

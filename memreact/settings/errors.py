@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import tomli
 from msgspec import Struct
@@ -245,8 +244,7 @@ def _line_of(text: str, path: KeyPath) -> int | None:
     return high if search.left > 0 else None
 
 
-@dataclass(slots=True)
-class _Search:
+class _Search(Struct):
     """Parses beginnings of a text that is known to be TOML, until it has parsed too much."""
 
     lines: list[str]

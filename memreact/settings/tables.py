@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from memreact.settings_errors import KeyPath, SettingsError, explain
+from memreact.settings.errors import KeyPath, SettingsError, explain
 from memreact_schemas.config import Config
 
 __all__ = ["config_from"]

@@ -11,9 +11,9 @@ do not know may be of a newer Kata than we are: it is passed over with a warning
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from memreact.settings_errors import KeyPath, unknown_key, wrong_value
+from memreact.settings.errors import KeyPath, unknown_key, wrong_value
+from memreact.value import Struct, field
 from memreact_schemas.config import Compact, Config, MemcgKeys
 
 __all__ = ["AGENT_PREFIX", "ENABLE", "KATA_KEYS", "KataSettings", "is_kata", "kata_settings"]
@@ -38,8 +38,7 @@ def _names() -> Iterator[tuple[str, tuple[str, str]]]:
 KATA_KEYS = dict(_names())
 
 
-@dataclass(slots=True)
-class KataSettings:
+class KataSettings(Struct):
     """What was found, in our words.
 
     Args:

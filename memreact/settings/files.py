@@ -1,4 +1,4 @@
-"""Settings from files and the kernel command line, laid over one another, origins kept.
+"""Settings from files and the kernel command line, as layers.
 
 Weakest first: the defaults; /usr/lib/memreact/memreact.toml; /etc/memreact/memreact.toml; the
 drop-ins /etc/memreact/memreact.toml.d/*.toml in the order of their names; Kata's own files, its
@@ -14,107 +14,37 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
+from collections.abc import Iterator
 
 import tomli
-from msgspec.structs import replace
 
 from kernelio.boot import read_cmdline
 from kernelio.errors import KernelioError, Vanished
 from kernelio.layout import Layout
-from memreact.boot_settings import AGENT_FILE_WORD, BOOT_ORIGIN, BootSettings, boot_settings
-from memreact.kata_settings import is_kata, kata_settings
-from memreact.rules import Rules, rules_of
-from memreact.settings_errors import SettingsError
-from memreact.settings_value import config_from
-from memreact_schemas.config import (
-    DEFAULTS,
-    NEVER,
-    CgroupEntry,
-    Compact,
-    CompactPolicy,
-    Config,
-    overlay,
-)
+from memreact.settings.boot import AGENT_FILE_WORD, BOOT_ORIGIN, BootSettings, boot_settings
+from memreact.settings.errors import SettingsError
+from memreact.settings.kata import is_kata, kata_settings
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer, Settings, settle
+from memreact.settings.tables import config_from
+from memreact_schemas.config import DEFAULTS, Config
 
 __all__ = [
-    "DEFAULT_ORIGIN",
     "DROP_INS",
     "FILES",
     "KATA_FILE",
-    "Layer",
-    "Place",
-    "Settings",
-    "SettingsError",
-    "config_from",
-    "entry_key",
     "files_watched",
-    "flatten",
-    "keys_of_entry",
-    "keys_of_threshold",
     "load",
     "load_file",
     "load_layer",
     "load_text",
-    "merge",
     "read_layers",
-    "said",
-    "settings_of",
-    "settle",
-    "without_entries",
 ]
 
 FILES = ("/usr/lib/memreact/memreact.toml", "/etc/memreact/memreact.toml")
 DROP_INS = "/etc/memreact/memreact.toml.d"
 KATA_FILE = "/etc/kata-containers/configuration.toml"
-DEFAULT_ORIGIN = "default"
-_PLACE_KEYS = ("path", "numa")
 _FILE_BYTES_MAX = 1 << 20
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
-
-
-Place = tuple[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """What one source says.
-
-    Args:
-        origin: Where it comes from: a file's path, "default", "kernel command line".
-        config: Only the keys that it says are not None.
-        deleted: Entries of weaker layers that hold no more; those of `config` are laid over that.
-        origins: Of those keys that come from elsewhere than `origin`; of all keys, where several
-            layers were made one.
-        warnings: What was passed over when it was read.
-    """
-
-    origin: str
-    config: Config
-    deleted: frozenset[Place] = frozenset()
-    origins: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """All layers merged.
-
-    Args:
-        config: Complete: every key has a value.
-        rules: The same for the policy.
-        revision: Grows by one with each change.
-        origins: Which layer each key comes from, by `memcg.swap` or `memcg.cgroup[/a].swap`.
-        warnings: What was passed over, such as a bad word on the kernel command line.
-    """
-
-    config: Config
-    rules: Rules
-    revision: int
-    origins: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
 
 
 def load(explicit: str | None = None, *, root: str = "", revision: int = 1) -> Settings:
@@ -153,133 +83,6 @@ def files_watched(explicit: str | None = None, *, root: str = "") -> tuple[list[
         return [explicit], []
     kata = [path for path, _ in _kata_files(root, _boot(root))]
     return [*(root + file for file in FILES), *kata], [root + DROP_INS]
-
-
-def settle(layers: Sequence[Layer], revision: int = 1) -> Settings:
-    """Make one value of layers, weakest first; the weakest is the defaults, which say all keys."""
-    return settings_of(flatten(layers), revision)
-
-
-def settings_of(whole: Layer, revision: int) -> Settings:
-    """Make settings of the one layer that all were made to."""
-    config = whole.config
-    return Settings(config, rules_of(config, revision), revision, whole.origins, whole.warnings)
-
-
-def flatten(layers: Sequence[Layer]) -> Layer:
-    """Make one layer of several, weakest first, that says the same with the same origins."""
-    layers = list(_choosing(layers))
-    warnings = tuple(warning for layer in layers for warning in layer.warnings)
-    origin = layers[0].origin if layers else ""
-    return Layer(origin, merge(layers), origins=_origins(layers), warnings=warnings)
-
-
-def keys_of_threshold(said: Compact, before: Compact) -> tuple[str, ...]:
-    """List what is said of the rule "threshold" alone, and differs from what holds before it."""
-    threshold, times = said.compact_threshold, said.compact_force_times
-    until_now = before.compact_force_times
-    unlike = {
-        "compact_threshold": threshold not in (None, before.compact_threshold),
-        "compact_force_times": times is not None and _times(times) != _times(until_now),
-    }
-    return tuple(key for key, differs in unlike.items() if differs)
-
-
-def _times(said: int | None) -> int | None:
-    """A count in one form: all that mean never are one."""
-    return None if said is None else min(said, NEVER)
-
-
-def _choosing(layers: Sequence[Layer]) -> Iterator[Layer]:
-    """The same layers; one that sets a key of the rule "threshold" chooses that rule by it.
-
-    No setting is taken without effect, whatever a file was written for. One that names the rule
-    itself has chosen. The rule leaves with the key that chose it, and is of the same origin.
-    """
-    before = DEFAULTS.compact
-    for layer in layers:
-        said = layer.config
-        keys = keys_of_threshold(said.compact, before)
-        before = overlay(Config(compact=before), Config(compact=said.compact)).compact
-        if keys and said.compact_policy.rule is None:
-            yield _with_threshold(layer, f"compact.{keys[0]}")
-        else:
-            yield layer
-
-
-def _with_threshold(layer: Layer, key: str) -> Layer:
-    config = replace(layer.config, compact_policy=CompactPolicy(rule="threshold"))
-    origins = {**layer.origins, "compact_policy.rule": layer.origins.get(key, layer.origin)}
-    return Layer(layer.origin, config, layer.deleted, origins, layer.warnings)
-
-
-def merge(layers: Sequence[Layer]) -> Config:
-    """Lay them over one another, weakest first, key by key; cgroups by their path and nodes."""
-    if not layers:
-        return Config()
-    return reduce(_laid_over, layers[1:], layers[0].config)
-
-
-def _laid_over(lower: Config, layer: Layer) -> Config:
-    return overlay(without_entries(lower, layer.deleted), layer.config)
-
-
-def without_entries(config: Config, places: Collection[Place]) -> Config:
-    """Leave out the entries of these places."""
-    kept = tuple(entry for entry in config.memcg.cgroup if entry.place not in places)
-    if len(kept) == len(config.memcg.cgroup):
-        return config
-    return replace(config, memcg=replace(config.memcg, cgroup=kept))
-
-
-def _origins(layers: Sequence[Layer]) -> dict[str, str]:
-    origins: dict[str, str] = dict(layers[0].origins) if layers else {}
-    for layer in layers[1:] if origins else layers:
-        for place in layer.deleted:
-            for key in keys_of_entry(place):
-                origins.pop(key, None)
-        origins.update(_origins_in(layer))
-    return origins
-
-
-def _origins_in(layer: Layer) -> dict[str, str]:
-    return {key: layer.origins.get(key, layer.origin) for key, _ in said(layer.config)}
-
-
-def said(config: Config) -> Iterator[tuple[str, object]]:
-    """List the keys that a layer says, with their values."""
-    for table in config.__struct_fields__:
-        values = getattr(config, table)
-        for key in values.__struct_fields__:
-            value = getattr(values, key)
-            if key == "cgroup":
-                for entry in value:
-                    yield from _said_of(entry)
-            elif value is not None:
-                yield f"{table}.{key}", value
-
-
-def entry_key(place: Place) -> str:
-    """Name an entry as origins do: `memcg.cgroup[/a]`, or with its nodes `memcg.cgroup[/a 0,1]`."""
-    path, numa = place
-    nodes = ",".join(map(str, numa))
-    return f"memcg.cgroup[{path} {nodes}]" if nodes else f"memcg.cgroup[{path}]"
-
-
-def keys_of_entry(place: Place) -> tuple[str, ...]:
-    """Name an entry and every key that it could say."""
-    name = entry_key(place)
-    keys = (key for key in CgroupEntry.__struct_fields__ if key not in _PLACE_KEYS)
-    return (name, *(f"{name}.{key}" for key in keys))
-
-
-def _said_of(entry: CgroupEntry) -> Iterator[tuple[str, object]]:
-    name = entry_key(entry.place)
-    yield name, entry.path
-    for key in entry.__struct_fields__:
-        value = getattr(entry, key)
-        if key not in _PLACE_KEYS and value is not None:
-            yield f"{name}.{key}", value
 
 
 def _boot(root: str) -> BootSettings:

@@ -1,4 +1,4 @@
-"""Every option in every form, as a page: `python -m memreact.options` prints docs/options.md.
+"""Every option in every form, as a page: `python -m memreact.settings.options` prints it.
 
 Names, defaults, values and meanings are read off the settings structs; only when a change acts is
 said here. The daemon imports none of this.
@@ -10,12 +10,11 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from msgspec import Struct
 
-from memreact.kata_settings import AGENT_PREFIX, KATA_KEYS
-from memreact.settings_errors import values_of
+from memreact.settings.errors import values_of
+from memreact.settings.kata import AGENT_PREFIX, KATA_KEYS
 from memreact_schemas.config import DEFAULTS, CgroupEntry, MemcgKeys
 
 __all__ = ["Option", "entry_options", "options", "page"]
@@ -27,6 +26,7 @@ _REARMED = "at once: the triggers of work that runs are armed anew"
 _LOOKED_AT_ANEW = (
     "at once: a compaction that runs is broken off, and free memory is looked at by it"
 )
+_ZRAM_ANEW = "at once, where the guest's memory holds what lies there"
 _ACTS = {
     "memcg.disabled": "at once: work that runs is broken off",
     "memcg.swap": _NEXT_WRITE,
@@ -46,6 +46,8 @@ _ACTS = {
     "reclaim.percent_per_period": _NEXT_PLAN,
     "swap": "from the next call on",
     "swap.max_promotion_percent_per_min": _NEXT_PLAN,
+    "swap.zram_percent": _ZRAM_ANEW,
+    "swap.zram_algorithm": _ZRAM_ANEW,
     "control": "at once: listeners are opened and closed, and calls refused, by it",
     "log": "at once",
 }
@@ -55,7 +57,7 @@ _CONTINUED = re.compile(r" {8}(\S.*)")
 _INTRODUCTION = """\
 # Every option in every form
 
-This page is written by `python -m memreact.options`. What an option is for is told in
+This page is written by `python -m memreact.settings.options`. What an option is for is told in
 [configuration.md](configuration.md); here is what each is called wherever it can be set. Weakest
 first:
 
@@ -80,8 +82,7 @@ On the kernel command line numbers are plain digits, and a switch is `true` or `
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One option.
 
     Args:
