@@ -4,75 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 from kernelio.errors import KernelioError
 from memreact.control.audit import Audit
+from memreact.control.guest import Guest
 from memreact.control.listening import Listening
 from memreact.control.peer import Peer
-from memreact.control.service import Guest, MemreactService
-from memreact.control.sharing import Sharing
 from memreact.control.store import Change, SettingsStore
-from memreact.control.swapping import Swapper
-from memreact.control.ttrpc import ttrpc_protocol
-from memreact.control.varlink import About, VarlinkProtocol
-from memreact.settings import SettingsError
+from memreact.settings.errors import SettingsError
 from memreact.sources.config_files import ConfigFiles
-from memreact.swap_trouble import SwapTrouble
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
-from memreact_schemas.config import Compact, Config, Control, Memcg
-from memreact_schemas.control import NotPossible
+from memreact_schemas.config import Control
 
 if TYPE_CHECKING:
+    from memreact.control.answering import Answering
     from memreact.control.scrape import Scrapes
 
 __all__ = ["Desk"]
 
 _FILES = Peer("settings files", may_read=True, may_write=True)
-
-
-class _KataAgent:
-    """The calls of Kata's agent that concern us, as pushes like any other."""
-
-    def __init__(
-        self, store: SettingsStore, audit: Audit, journal: Journal, swapper: Swapper | None
-    ) -> None:
-        self._store = store
-        self._swapper = swapper
-        self._audit = audit
-        self._journal = journal
-
-    def set_memcg(self, keys: Memcg, peer: Peer) -> None:
-        """Put keys of `[memcg]` in force."""
-        self._told(peer, "MemAgentMemcgSet", Config(memcg=keys))
-
-    def set_compact(self, keys: Compact, peer: Peer) -> None:
-        """Put keys of `[compact]` in force."""
-        self._told(peer, "MemAgentCompactSet", Config(compact=keys))
-
-    async def add_swap(self, pci_path: str, peer: Peer) -> None:
-        """Take the disk at a PCI path into use as swap."""
-        self._audit.asked(peer, "AddSwap", pci_path=pci_path)
-        await self._disks().add_at(pci_path)
-
-    async def add_swap_path(self, path: str, peer: Peer) -> None:
-        """Take the disk that a path leads to into use as swap."""
-        self._audit.asked(peer, "AddSwapPath", path=path)
-        await self._disks().add_path(path)
-
-    def _disks(self) -> Swapper:
-        if self._swapper is None:
-            why = "no disk is taken into use as swap here"
-            raise SwapTrouble(NotPossible(why=why), why)
-        return self._swapper
-
-    def _told(self, peer: Peer, verb: str, patch: Config) -> None:
-        change = self._store.patch(patch, by=peer.name)
-        self._audit.changed(peer, verb, change)
-        for note in change.notes:  # Kata's client has no place to be told
-            self._journal.say("warning", "settings_note", note=note)
 
 
 class Desk:
@@ -109,18 +61,27 @@ class Desk:
         self._warned: tuple[str, ...] = ()
         self._metrics = metrics
         self._scrapes: Scrapes | None = None
-        service = MemreactService(store, guest, hub, audit)
-        services = {each.name: each for each in (About([service]), service)}
-        sharing = Sharing()
-        agent = _KataAgent(store, audit, journal, guest.swapper)
+        self._guest = guest
+        self._hub = hub
+        self._answering: Answering | None = None
         self._listening = Listening(
             folder,
-            varlink=lambda peer: VarlinkProtocol(services, peer, audit.refused, sharing=sharing),
-            ttrpc=partial(ttrpc_protocol, agent, audit=audit.refused),
+            varlink=lambda peer: self._answers().varlink(peer),
+            ttrpc=lambda peer: self._answers().ttrpc(peer),
             metrics=self._scraped,
             audit=audit,
             journal=journal,
         )
+
+    def _answers(self) -> Answering:
+        """What speaks with callers, loaded for the first one (docs/decisions/0022)."""
+        from memreact.control.answering import Answering  # noqa: PLC0415
+
+        if self._answering is None:
+            self._answering = Answering(
+                self._store, self._guest, self._hub, self._audit, self._journal
+            )
+        return self._answering
 
     def _scraped(self, peer: Peer) -> asyncio.Protocol:
         from memreact.control.scrape import (  # noqa: PLC0415  # only where somebody asks

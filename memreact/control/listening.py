@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -22,6 +21,7 @@ from memreact.control.audit import Audit
 from memreact.control.door import CONNECTIONS_MAX, Accept, Door, Make, Who
 from memreact.control.peer import Peer, peer_over_tcp, peer_over_unix, peer_over_vsock
 from memreact.telemetry.journal import Journal
+from memreact.value import Struct
 from memreact_schemas.config import DEFAULTS, Control
 
 __all__ = ["Listening", "VsockCalls"]
@@ -41,16 +41,14 @@ class VsockCalls(NamedTuple):
     local_cid: Callable[[], int] = vsock.local_cid
 
 
-@dataclass(slots=True)
-class _VsockDoor:
+class _VsockDoor(Struct):
     """A door, and the port that it listens on; None where it does not."""
 
     door: Door
     port: int | None = None
 
 
-@dataclass(slots=True)
-class _TcpDoor:
+class _TcpDoor(Struct):
     """The same for a port of localhost; 0 where it does not."""
 
     door: Door

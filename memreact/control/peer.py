@@ -8,16 +8,14 @@ the metrics alone and only where settings say so, any process of the guest may r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kernelio.peercred import PeerCredentials
 from kernelio.vsock import CID_HOST, CID_LOCAL
+from memreact.value import Struct
 
 __all__ = ["Peer", "peer_over_tcp", "peer_over_unix", "peer_over_vsock"]
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """Whoever is at the other end of a connection.
 
     Args:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 import msgspec
 from msgspec.structs import replace as with_keys
 
-from memreact.settings import (
-    Layer,
-    Place,
-    SettingsError,
-    config_from,
-    entry_key,
-    keys_of_entry,
-    said,
-    without_entries,
-)
+from memreact.settings.errors import SettingsError
+from memreact.settings.layers import Layer, Place, entry_key, keys_of_entry, said, without_entries
+from memreact.settings.tables import config_from
+from memreact.value import Struct, field, replace
 from memreact_schemas.config import CgroupEntry, Config, Memcg, overlay
 
 __all__ = ["PUSHED_ORIGIN", "Pushed", "decode", "encode"]
@@ -26,8 +19,7 @@ PUSHED_ORIGIN = "pushed"
 _REVISION_MAX = 2**62  # one more always fits the wire
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(Struct, frozen=True):
     """All that was pushed and still holds.
 
     Args:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import islice
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msgspec import Raw
@@ -20,7 +19,6 @@ from memreact_schemas.trace import End, StatusLine
 __all__ = ["FlightRow", "Look", "RecordRow"]
 
 _ITEM_BYTES = 64 << 10
-_CGROUPS_AT_ONCE = 64
 
 
 class Look(Protocol):
@@ -35,8 +33,8 @@ class Look(Protocol):
         """Tells what goes on, with these cgroups in it."""
 
     @property
-    def cgroups(self) -> Callable[[str | None], Iterator[CgroupStatus]]:
-        """Tells of all cgroups, one after the other."""
+    def whole_status(self) -> Callable[[], Awaitable[Status]]:
+        """Tells the same with all cgroups in it, some at a time."""
 
 
 class RecordRow:
@@ -86,22 +84,11 @@ class RecordRow:
         """Tell how things stand; of cgroups only when a turn has looked at them since."""
         turns = None
         while True:
-            guest, brief = self._guest, self._guest.status(())
-            seen: tuple[CgroupStatus, ...] = ()
-            if brief.turns != turns:
-                turns, seen = brief.turns, await self._all_cgroups()
-            status = guest.status(seen)
+            guest, status = self._guest, self._guest.status(())
+            if status.turns != turns:
+                turns, status = status.turns, await self._guest.whole_status()
             follower.put(line_of(StatusLine(at=guest.clock(), status=status)))
             await self._sleep(self._status_secs)
-
-    async def _all_cgroups(self) -> tuple[CgroupStatus, ...]:
-        """Look at some cgroups at a time: between them a stall is heard of."""
-        told: list[CgroupStatus] = []
-        cgroups = self._guest.cgroups(None)
-        while some := tuple(islice(cgroups, _CGROUPS_AT_ONCE)):
-            told += some
-            await asyncio.sleep(0)
-        return tuple(told)
 
 
 class FlightRow:

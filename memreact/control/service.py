@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -15,8 +15,9 @@ from msgspec.structs import asdict
 from kernelio.errors import KernelioError
 from memreact.actions import Because
 from memreact.control.audit import Audit, as_json
+from memreact.control.guest import Guest, Squeezer, Swapper
 from memreact.control.peer import Peer
-from memreact.control.squeezing import Squeezer, Squeezing
+from memreact.control.squeezing import Squeezing
 from memreact.control.store import (
     Change,
     NoSuchRule,
@@ -24,7 +25,7 @@ from memreact.control.store import (
     RuleExists,
     SettingsStore,
 )
-from memreact.control.swapping import Swapper, answered
+from memreact.control.swapping import answered
 from memreact.control.varlink import (
     Answer,
     Encoded,
@@ -34,22 +35,21 @@ from memreact.control.varlink import (
     invalid_parameter,
 )
 from memreact.events import (
-    Event,
     HoldAsked,
     Instant,
     ReleaseAsked,
     RunAsked,
     SqueezeReleased,
 )
-from memreact.settings import Settings, SettingsError, config_from
+from memreact.settings.errors import SettingsError
+from memreact.settings.layers import Settings
+from memreact.settings.tables import config_from
 from memreact.telemetry.flight import Flight
 from memreact.telemetry.hub import Hub, Subscription
-from memreact.telemetry.recorder import Recorder
 from memreact_schemas import control, doctor, varlink
 from memreact_schemas.config import CgroupEntry, Config, Log, normal_path
 from memreact_schemas.control import INTERFACE, METHODS, tables_from_wire, tables_to_wire
-from memreact_schemas.explanation import Explanation
-from memreact_schemas.status import CgroupStatus, DecisionRow, GuestReading, Status
+from memreact_schemas.status import CgroupStatus, DecisionRow
 from memreact_schemas.swap import (
     AddSwap,
     ListSwap,
@@ -57,81 +57,17 @@ from memreact_schemas.swap import (
     SwapAreas,
 )
 
-__all__ = ["Foreseen", "Guest", "MemreactService"]
+__all__ = ["MemreactService", "not_possible"]
 
 WATCHERS_MAX = 16
 _KEPT_FOR_WRITERS = 4  # of these: who may only read cannot keep the others out
-_WAITING_MAX = 256  # decisions that one of them has not read yet
+# Decisions that one of them has not read yet: a turn makes one of each cgroup at once. A row takes
+# half a KiB, and the queues share theirs: 4 MiB at the most, and only of thousands of cgroups.
+_WAITING_LEAST, _WAITING_MOST, _WAITING_TURNS = 256, 8192, 2
 _CGROUPS_AT_ONCE = 64
 _US_PER_SEC = 1_000_000
 _STATUS_SECS = 10
 FOLLOWERS_MAX = 4  # who record at the same time: each may let some megabytes wait
-
-
-async def _no_explanation(_: str) -> NoReturn:
-    raise _not_possible("nothing is explained here")
-
-
-async def _no_prospects(_: Settings) -> NoReturn:
-    raise _not_possible("nothing is foreseen here")
-
-
-def _no_ledger(*_: object) -> NoReturn:
-    raise _not_possible("no ledger is kept here")
-
-
-class Foreseen(NamedTuple):
-    """What a turn would come to; see `control.WhatIfAnswer`."""
-
-    now: control.WhatIfTurn
-    then: control.WhatIfTurn
-    cgroups: tuple[control.WhatIfCgroup, ...]
-    left_out: int
-    held_up: str | None
-    rate_measured: bool
-
-
-def _no_look(*_: object) -> NoReturn:
-    raise _not_possible("nobody reads here")
-
-
-class Guest(NamedTuple):
-    """What the service asks of the rest of the daemon.
-
-    Args:
-        status: Tells what goes on, with these cgroups in it.
-        cgroups: Tells of all cgroups, or of one and those below it, one after the other, as they
-            were when it was called.
-        doctor: Finds out what can be done here; it reads many files, so it is run on a thread.
-        handle: Takes an event in, and returns when it is decided on.
-        why_not_run: Says why no turn can begin now.
-        clock: Reads the moment.
-        take_stock: Reads where the memory is, for the ledger in a status.
-        host_holds: Takes in what the host said that it holds.
-        squeezer: Squeezes; None where nobody does.
-        look: Reads what the kernel says now, and the use of these cgroups.
-        kept: Gives the decisions that are kept and were made after this number, oldest first.
-        explain: Explains one cgroup; None where there is none. Called again only when it is done.
-        recorder: Records; None where nobody does.
-        foresee: Tells what a turn would come to by other settings, and touches nothing.
-        swapper: Takes disks into use as swap; None where nobody does.
-    """
-
-    status: Callable[[tuple[CgroupStatus, ...]], Status]
-    cgroups: Callable[[str | None], Iterator[CgroupStatus]]
-    doctor: Callable[[], doctor.Report]
-    handle: Callable[[Event], object]
-    why_not_run: Callable[[str | None], Because | None]
-    clock: Callable[[], Instant]
-    take_stock: Callable[[], Awaitable[None]] = _no_ledger
-    host_holds: Callable[[int], None] = _no_ledger
-    squeezer: Squeezer | None = None
-    look: Callable[[Sequence[str]], Awaitable[GuestReading]] = _no_look
-    kept: Callable[[int], Iterator[DecisionRow]] = lambda _: iter(())
-    explain: Callable[[str], Awaitable[Explanation | None]] = _no_explanation
-    recorder: Recorder | None = None
-    foresee: Callable[[Settings], Awaitable[Foreseen]] = _no_prospects
-    swapper: Swapper | None = None
 
 
 class _Told(NamedTuple):
@@ -279,19 +215,27 @@ class MemreactService:
     async def _tell_in_turn(self, path: str | None, peer: Peer) -> Encoded:
         """Tell those who may only read one after the other: it takes memory, and the loop."""
         if peer.may_write:
-            return await self._tell(path, self._guest.cgroups(path))
+            return await self._tell(path)
         async with self._telling:
-            return await self._tell(path, self._guest.cgroups(path))
+            return await self._tell(path)
 
-    async def _tell(self, path: str | None, cgroups: Iterator[CgroupStatus]) -> Encoded:
+    async def _tell(self, path: str | None) -> Encoded:
+        if path is None:
+            return Encoded(control.StatusAnswer(status=await self._guest.whole_status()))
+        told = await self._told_within(path, self._guest.cgroups(path))
+        return Encoded(control.StatusAnswer(status=self._guest.status(told)))
+
+    async def _told_within(
+        self, path: str, cgroups: Iterator[CgroupStatus]
+    ) -> tuple[CgroupStatus, ...]:
         """Tell of some cgroups at a time: between them a stall is heard of."""
         told: list[CgroupStatus] = []
         while some := tuple(islice(cgroups, _CGROUPS_AT_ONCE)):
             told += some
             await asyncio.sleep(0)
-        if path is not None and not told:
-            raise _not_possible(f"there is no cgroup {path}")
-        return Encoded(control.StatusAnswer(status=self._guest.status(tuple(told))))
+        if not told:
+            raise not_possible(f"there is no cgroup {path}")
+        return tuple(told)
 
     async def _look(self, call: control.Look, peer: Peer) -> control.Looked:
         del peer
@@ -299,7 +243,7 @@ class MemreactService:
         try:
             return control.Looked(reading=await self._guest.look(tuple(paths)))
         except KernelioError as error:
-            raise _not_possible(str(error)) from error
+            raise not_possible(str(error)) from error
 
     def _explain(self, call: control.Explain, peer: Peer) -> Coroutine[Any, Any, control.Explained]:
         return self._explained_to(peer, _normal(call.path))
@@ -316,7 +260,7 @@ class MemreactService:
         async with self._explaining:
             explanation = await self._guest.explain(path)
         if explanation is None:
-            raise _not_possible(f"no_such_cgroup: {path}")
+            raise not_possible(f"no_such_cgroup: {path}")
         return control.Explained(explanation=explanation)
 
     def _what_if(
@@ -374,7 +318,7 @@ class MemreactService:
         path = None if call.path is None else _normal(call.path)
         why = self._guest.why_not_run(path)
         if why is not None:
-            raise _not_possible(_why_not_in_words(why))
+            raise not_possible(_why_not_in_words(why))
         self._audit.asked(peer, "RunNow", path=path or "")
         self._guest.handle(RunAsked(path, peer.name))
         return control.Nothing()
@@ -398,14 +342,14 @@ class MemreactService:
         """What squeezes, if nobody's squeeze stands in the way and nothing else does."""
         squeezer, under_way = self._guest.squeezer, self._squeezing
         if squeezer is None:
-            raise _not_possible("nothing is squeezed here")
+            raise not_possible("nothing is squeezed here")
         if under_way is not None:
             raise self._busy(under_way.by, under_way.deadline)
         why = squeezer.why_not(path)
         if why is not None and why.code == "squeeze_under_way":
             raise self._busy(str(why.saw["held_by"]), int(why.saw["until_us"]))
         if why is not None:
-            raise _not_possible(_why_not_in_words(why))
+            raise not_possible(_why_not_in_words(why))
         return squeezer
 
     def _busy(self, by: str, until: int) -> VarlinkError:
@@ -432,21 +376,21 @@ class MemreactService:
 
         recorder = self._guest.recorder
         if recorder is None:
-            raise _not_possible("nothing is recorded here")
+            raise not_possible("nothing is recorded here")
         if call.flight:
             self._refuse_no_flight(recorder.flight)
             return FlightRow(recorder, self._guest.clock())
         if recorder.followers >= FOLLOWERS_MAX:
-            raise _not_possible(f"{FOLLOWERS_MAX} record already")
+            raise not_possible(f"{FOLLOWERS_MAX} record already")
         secs = call.status_seconds
         return RecordRow(recorder, self._guest, _STATUS_SECS if secs is None else secs)
 
     def _refuse_no_flight(self, flight: Flight) -> None:
         if flight.short_of_bytes is not None:
             kib = flight.short_of_bytes >> 10
-            raise _not_possible(f"log.flight_kib is too small: a checkpoint alone takes {kib} KiB")
+            raise not_possible(f"log.flight_kib is too small: a checkpoint alone takes {kib} KiB")
         if not flight.held_bytes:
-            raise _not_possible("the flight recorder is off: log.flight_kib = 0")
+            raise not_possible("the flight recorder is off: log.flight_kib = 0")
 
     async def _list_swap(self, call: ListSwap, peer: Peer) -> SwapAreas:
         del call, peer
@@ -464,16 +408,16 @@ class MemreactService:
 
     def _swapper(self) -> Swapper:
         if self._guest.swapper is None:
-            raise _not_possible("no disk is taken into use as swap here")
+            raise not_possible("no disk is taken into use as swap here")
         return self._guest.swapper
 
     def _watch(self, call: control.Watch, peer: Peer) -> _Watching:
         decisions, status = call.decisions is not False, bool(call.status)
         if not (decisions or status):
-            raise _not_possible("there is nothing to watch: neither decisions nor status")
+            raise not_possible("there is nothing to watch: neither decisions nor status")
         places = WATCHERS_MAX if peer.may_write else WATCHERS_MAX - _KEPT_FOR_WRITERS
         if self._hub.subscribers >= places:
-            raise _not_possible(f"{places} watch already")
+            raise not_possible(f"{places} watch already")
         kept = (
             None if call.since is None or not decisions else partial(self._guest.kept, call.since)
         )
@@ -493,6 +437,7 @@ class _Watching:
         status: bool,
     ) -> None:
         self._hub = hub
+        self._guest = guest
         self._kept_since = kept
         self._kept: Iterator[DecisionRow] = iter(())
         self._first = guest.status(()) if status else None
@@ -503,11 +448,15 @@ class _Watching:
     def start(self, wake: Callable[[], None]) -> None:
         """Follow from now on."""
         self._following = self._hub.subscribe(
-            _WAITING_MAX, wake, decisions=self._decisions, status=self._status
+            self._waiting_max, wake, decisions=self._decisions, status=self._status
         )
         if self._kept_since is not None:
             self._kept = self._kept_since()
         wake()
+
+    def _waiting_max(self) -> int:
+        turns = _WAITING_TURNS * self._guest.cgroups_total()
+        return min(max(_WAITING_LEAST, turns), _WAITING_MOST)
 
     def take(self) -> control.WatchItem | None:
         """Give what comes next, and how much was left out before it."""
@@ -585,7 +534,8 @@ def _normal(path: str, key: str = "path") -> str:
         raise invalid_parameter(f"{error} - at `$.{key}`") from error
 
 
-def _not_possible(why: str) -> VarlinkError:
+def not_possible(why: str) -> VarlinkError:
+    """Make the refusal of what cannot be done here, or not now."""
     return VarlinkError(control.NotPossible(why=why), INTERFACE)
 
 

@@ -7,51 +7,24 @@ is given the time to tell the host, up to the deadline.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Callable
 
 from memreact.actions import Because
+from memreact.control.guest import Squeezer
 from memreact.control.varlink import Last
-from memreact.events import Event, Instant, SqueezeAsked, SqueezeCancelled
+from memreact.events import Instant, SqueezeAsked, SqueezeCancelled
 from memreact.telemetry.ledger import PASS_US, Ledger, Tally, free_held_bytes, settles_us
 from memreact.telemetry.squeezes import (
     Ended,
     Progress,
-    SqueezeFeed,
     squeeze_end,
     wanted_bytes,
 )
 from memreact_schemas.control import Squeeze, SqueezeEnd, SqueezeItem
 
-__all__ = ["Squeezer", "Squeezing"]
+__all__ = ["Squeezing"]
 
 _US_PER_SEC = 1_000_000
-
-
-class Squeezer(NamedTuple):
-    """What a squeeze asks of the rest of the daemon.
-
-    Args:
-        why_not: Says why none can begin now, for a cgroup and those below it.
-        handle: Takes an event in, and returns when it is decided on.
-        feed: Tells what becomes of it.
-        ledger: Tells where the memory was when it was read last.
-        take_stock: Reads where the memory is.
-        swap: Says whether anonymous memory may go by the settings.
-        clock: Reads the moment.
-        page_bytes: Of one page.
-        held_until: Says until when what a squeeze reached is kept; None where nothing is.
-    """
-
-    why_not: Callable[[str], Because | None]
-    handle: Callable[[Event], object]
-    feed: SqueezeFeed
-    ledger: Callable[[], Ledger]
-    take_stock: Callable[[], Awaitable[None]]
-    swap: Callable[[], bool]
-    clock: Callable[[], Instant]
-    page_bytes: int
-    held_until: Callable[[], Instant | None] = lambda: None
 
 
 class Squeezing:

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 from msgspec.structs import replace as with_keys
 
+from memreact.control.effect import without_effect
 from memreact.control.pushed import PUSHED_ORIGIN, Pushed, decode, encode
 from memreact.control.ways import check_ways, ways_moved
-from memreact.effect import without_effect
 from memreact.run_dir import PUSHED_BYTES_MAX, PushedFile
-from memreact.settings import (
+from memreact.settings.errors import SettingsError, known_key
+from memreact.settings.layers import (
     Layer,
     Place,
     Settings,
-    SettingsError,
-    config_from,
     entry_key,
     flatten,
     keys_of_threshold,
@@ -32,7 +30,8 @@ from memreact.settings import (
     settings_of,
     settle,
 )
-from memreact.settings_errors import known_key
+from memreact.settings.tables import config_from
+from memreact.value import Struct
 from memreact_schemas.config import (
     ENTRIES_MAX,
     CgroupEntry,
@@ -81,8 +80,7 @@ class NoSuchRule(Exception):  # noqa: N818  # the call's own word for it
         self.place = place
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedKey:
+class ChangedKey(Struct, frozen=True):
     """One key that changed.
 
     Args:
@@ -99,8 +97,7 @@ class ChangedKey:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What a call did, or with a dry run would have done.
 
     Args:

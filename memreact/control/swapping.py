@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -13,32 +13,12 @@ from memreact.control.peer import Peer
 from memreact.control.varlink import VarlinkError
 from memreact.swap_trouble import SwapTrouble
 from memreact_schemas.control import INTERFACE
-from memreact_schemas.swap import AddSwap, RemoveSwap, SwapAdded, SwapAreas, SwapRemoved
+from memreact_schemas.swap import AddSwap, RemoveSwap
 
-__all__ = ["Swapper", "answered"]
+__all__ = ["answered"]
 
 _Call = TypeVar("_Call", AddSwap, RemoveSwap)
 _Done = TypeVar("_Done", bound=Struct)
-
-
-class Swapper(NamedTuple):
-    """What takes disks into use, and gives them back; each raises SwapTrouble where it cannot.
-
-    Whoever is cancelled while it waits ends what it has begun.
-
-    Args:
-        areas: Lists what is in use.
-        add: Takes a disk into use.
-        remove: Gives one back.
-        add_at: Takes into use whatever disk with a signature is plugged in at a PCI path.
-        add_path: Takes the disk that a path leads to, if its name is one of ours.
-    """
-
-    areas: Callable[[], Awaitable[SwapAreas]]
-    add: Callable[[AddSwap], Awaitable[SwapAdded]]
-    remove: Callable[[RemoveSwap], Awaitable[SwapRemoved]]
-    add_at: Callable[[str], Awaitable[SwapAdded]]
-    add_path: Callable[[str], Awaitable[SwapAdded]]
 
 
 async def answered(

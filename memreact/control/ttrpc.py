@@ -31,7 +31,8 @@ from msgspec.structs import asdict
 from memreact import __version__
 from memreact.control.peer import Peer
 from memreact.control.ttrpc_frames import DATA, LENGTH_MAX, REQUEST, RESPONSE, Frame, Framer, framed
-from memreact.settings import SettingsError, config_from
+from memreact.settings.errors import SettingsError
+from memreact.settings.tables import config_from
 from memreact.swap_trouble import SwapTrouble
 from memreact_schemas.agent import (
     ADD_SWAP,

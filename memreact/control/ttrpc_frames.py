@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from memreact.value import Struct
 
 __all__ = [
     "DATA",
@@ -38,8 +39,7 @@ _HEADER = struct.Struct(">IIBB")
 HEADER_BYTES = _HEADER.size
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One frame.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from memreact.settings import SettingsError
+from memreact.settings.errors import SettingsError
 from memreact_schemas.config import Config, Control, overlay
 
 __all__ = ["VSOCK_PORTS", "check_ways", "ports_shared", "ways_moved"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from memreact.control.service import Foreseen
+from memreact.control.guest import Foreseen
+from memreact.policy.dry_compaction import DryCompaction
 from memreact.policy.dry_run import DryRun, Taken
 from memreact.prospects import Prospects
 from memreact.telemetry.decisions import as_text
@@ -27,8 +28,8 @@ def foreseen(told: Prospects, page_bytes: int, *, rate_measured: bool) -> Forese
     """
     rows = tuple(_cgroups_of(told, page_bytes))
     return Foreseen(
-        now=_turn_of(told.now, page_bytes),
-        then=_turn_of(told.then, page_bytes, told),
+        now=_turn_of(told.now, told.compaction[0], page_bytes),
+        then=_turn_of(told.then, told.compaction[1], page_bytes, told),
         cgroups=rows[:_CGROUPS_MAX],
         left_out=max(0, len(rows) - _CGROUPS_MAX),
         held_up=told.held_up,
@@ -36,11 +37,14 @@ def foreseen(told: Prospects, page_bytes: int, *, rate_measured: bool) -> Forese
     )
 
 
-def _turn_of(run: DryRun, page_bytes: int, told: Prospects | None = None) -> WhatIfTurn:
+def _turn_of(
+    run: DryRun, compaction: DryCompaction, page_bytes: int, told: Prospects | None = None
+) -> WhatIfTurn:
     """Tell what a turn would come to.
 
     Args:
         run: It.
+        compaction: What a look at free memory would.
         page_bytes: Of one page.
         told: All of them, where what is forbidden is to be told too.
     """
@@ -53,16 +57,24 @@ def _turn_of(run: DryRun, page_bytes: int, told: Prospects | None = None) -> Wha
         anon_bytes=sum(each.anon_pages for each in taken) * page_bytes,
         after_aging_bytes=sum(each.pages for each in taken if each.after_aging) * page_bytes,
         aged=run.aged,
+        unaged_bytes=_unaged_pages(run, told) * page_bytes if told else 0,
         took_us=run.took_us,
+        due_in_us=run.due_in_us,
         protected_bytes=_more(run, told.unprotected, page_bytes) if told else 0,
         stalled_bytes=_more(run, told.unstalled, page_bytes) if told else 0,
         left_alone=dict(left),
+        compaction_bytes=compaction.expected_bytes,
+        compaction_because=compaction.because.code,
         refused=None if run.refused is None else run.refused.code,
     )
 
 
 def _pages(run: DryRun) -> int:
     return sum(each.pages for each in run.taken.values())
+
+
+def _unaged_pages(run: DryRun, told: Prospects) -> int:
+    return sum(each.anon_pages for key, each in run.taken.items() if key in told.unaged)
 
 
 def _more(run: DryRun, other: DryRun, page_bytes: int) -> int:

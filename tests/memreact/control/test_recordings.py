@@ -12,16 +12,17 @@ import msgspec
 import pytest
 
 from memreact.control.audit import Audit
+from memreact.control.guest import Guest
 from memreact.control.peer import Peer
 from memreact.control.recordings import RecordRow
-from memreact.control.service import FOLLOWERS_MAX, Guest, MemreactService
+from memreact.control.service import FOLLOWERS_MAX, MemreactService
 from memreact.control.store import SettingsStore
 from memreact.control.varlink import VarlinkProtocol
 from memreact.events import Instant
 from memreact.replay.moments import moments
 from memreact.replay.verify import verify
 from memreact.run_dir import PushedFile
-from memreact.settings import DEFAULT_ORIGIN, Layer
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact_schemas.config import DEFAULTS
@@ -30,6 +31,7 @@ from memreact_schemas.status import CgroupStatus, Counters, NextEviction, Status
 from memreact_schemas.trace import Header, StatusLine
 from tests.memreact.control.wire import Client, call, serve, settled
 from tests.memreact.replay.simulated import MINUTE, RecordedGuest
+from tests.whole_status import whole_status_of
 
 READER = Peer("uid 1000", may_read=True, may_write=False)
 IO = "io.memreact"
@@ -46,6 +48,7 @@ class Recorded:
         self.turns = 0
         guest = Guest(
             status=self._status,
+            whole_status=whole_status_of(self._status, self._cgroups),
             cgroups=self._cgroups,
             doctor=nothing,
             handle=self.sim.tell,

@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from kernelio.errors import Unsupported
 from memreact.actions import Because
 from memreact.control.audit import Audit
+from memreact.control.guest import Foreseen, Guest, Squeezer, Swapper
 from memreact.control.peer import Peer
-from memreact.control.service import WATCHERS_MAX, Foreseen, Guest, MemreactService
-from memreact.control.squeezing import Squeezer
+from memreact.control.service import WATCHERS_MAX, MemreactService
 from memreact.control.store import SettingsStore
-from memreact.control.swapping import Swapper
 from memreact.control.varlink import VarlinkProtocol
 from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked
 from memreact.run_dir import PushedFile
-from memreact.settings import DEFAULT_ORIGIN, Layer, Settings, SettingsError, load_text
+from memreact.settings.errors import SettingsError
+from memreact.settings.files import load_text
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer, Settings
 from memreact.swap_trouble import SwapTrouble
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
@@ -55,8 +56,10 @@ from memreact_schemas.swap import (
     SwapAreas,
     SwapRemoved,
 )
+from tests.able import ABLE
 from tests.conftest import LOOPS
 from tests.memreact.control.wire import Client, call, serve, settled
+from tests.whole_status import whole_status_of
 
 HOST = Peer("host", may_read=True, may_write=True)
 HOST_OVER_VSOCK = Peer("host", may_read=True, may_write=True, over_vsock=True)
@@ -67,22 +70,7 @@ PRESSURE = PressureNow(period_limit_ppm=1, eviction_limit_ppm=2, guest_limit_ppm
 NEXT = NextEviction(waits_for="x", text="x")
 REPORT = doctor.Report(
     version="1",
-    capabilities=doctor.Capabilities(
-        kernel="6.12",
-        root=True,
-        page_size=4096,
-        nodes=(0,),
-        cgroup_root="/sys/fs/cgroup",
-        memory_controller=True,
-        memory_reclaim=True,
-        mglru="on",
-        psi="privileged",
-        cgroup_psi=True,
-        page_reporting=True,
-        reporting_order=None,
-        swap=False,
-        rivals=(),
-    ),
+    capabilities=ABLE,
     findings=(doctor.Finding(job="evict", status="ok", backend="mglru", detail=""),),
     reaches_host=True,
 )
@@ -124,6 +112,7 @@ class Daemon:
         self.recorder = Recorder(about, self.store.settings, Instant(0))
         guest = Guest(
             status=self.status,
+            whole_status=whole_status_of(self.status, self.cgroups),
             cgroups=self.cgroups,
             doctor=self._doctor,
             handle=self.events.append,
@@ -517,7 +506,8 @@ async def test_status_is_gathered_for_one_reader_at_a_time(
         yield from list(daemon.cgroups(None)) * 100
         gathering.pop()
 
-    daemon.service._guest = daemon.service._guest._replace(cgroups=cgroups)
+    gather = whole_status_of(daemon.status, cgroups)
+    daemon.service._guest = daemon.service._guest._replace(whole_status=gather)
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(daemon.serve(peer)) for _ in range(3)]
         for client in clients:
@@ -687,6 +677,22 @@ async def test_what_is_kept_is_told_first_to_whoever_says_what_they_know(daemon:
         assert numbers == [2, 3, 4]
 
 
+@pytest.mark.parametrize(("cgroups", "told"), [(10, 256), (1_000, 2_000), (100_000, 8192)])
+@pytest.mark.asyncio
+async def test_two_turns_of_all_cgroups_may_wait_to_be_read(
+    daemon: Daemon, cgroups: int, told: int
+) -> None:
+    daemon.service._guest = daemon.service._guest._replace(cgroups_total=lambda: cgroups)
+    async with daemon.serve(READER) as client:
+        await _watch(client)
+        for number in range(1, 10_001):
+            daemon.hub.publish(_row(number))
+        answer = await client.message()
+    assert answer is not None
+    assert answer["parameters"]["dropped"] == 10_000 - told
+    assert answer["parameters"]["decision"]["number"] == 10_001 - told
+
+
 @pytest.mark.asyncio
 async def test_a_look_reads_the_use_of_the_cgroups_that_are_named(daemon: Daemon) -> None:
     async with daemon.serve(READER) as client:
@@ -748,7 +754,7 @@ async def test_a_reader_that_is_too_slow_misses_the_oldest_and_is_told(daemon: D
 @pytest.mark.asyncio
 async def test_readers_leave_some_places_to_those_who_may_write(daemon: Daemon) -> None:
     for _ in range(WATCHERS_MAX - 4):
-        daemon.hub.subscribe(1, lambda: None)
+        daemon.hub.subscribe(lambda: 1, lambda: None)
     async with daemon.serve(READER) as client:
         await client.send(call(f"{IO}.Watch", more=True))
         answer = await client.message()
@@ -764,7 +770,7 @@ async def test_readers_leave_some_places_to_those_who_may_write(daemon: Daemon) 
 @pytest.mark.asyncio
 async def test_no_more_than_some_can_watch(daemon: Daemon) -> None:
     for _ in range(WATCHERS_MAX):
-        daemon.hub.subscribe(1, lambda: None)
+        daemon.hub.subscribe(lambda: 1, lambda: None)
     async with daemon.serve() as client:
         await client.send(call(f"{IO}.Watch", more=True))
         answer = await client.message()

@@ -6,27 +6,27 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from memreact.account import Account, ZoneAccount
 from memreact.control.audit import Audit
+from memreact.control.guest import Guest, Squeezer
 from memreact.control.peer import Peer
-from memreact.control.service import Guest, MemreactService
-from memreact.control.squeezing import Squeezer
+from memreact.control.service import MemreactService
 from memreact.control.store import SettingsStore
 from memreact.control.varlink import VarlinkProtocol
 from memreact.events import Event, Instant, SqueezeAsked, SqueezeCancelled
 from memreact.policy.squeeze import why_not_squeeze
 from memreact.policy.state import Step
 from memreact.run_dir import PushedFile
-from memreact.settings import DEFAULT_ORIGIN, Layer
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.ledger import Ledger, accounted, failed, observed, told_by_host
 from memreact.telemetry.squeezes import SqueezeFeed
+from memreact.value import replace
 from memreact_schemas.config import DEFAULTS
 from tests.memreact.control.wire import Client, call, serve, settled
 from tests.memreact.policy.simulated_guest import MB, PAGE, SECOND, SimulatedGuest
@@ -76,6 +76,7 @@ class Squeezed:
             held_until=self._held_until,
         )
         return Guest(
+            nothing,
             nothing,
             nothing,
             nothing,

@@ -20,7 +20,9 @@ from memreact.control.store import (
 )
 from memreact.rules import rules_for
 from memreact.run_dir import PUSHED_BYTES_MAX, PushedFile
-from memreact.settings import DEFAULT_ORIGIN, FILES, Layer, Settings, SettingsError, read_layers
+from memreact.settings.errors import SettingsError
+from memreact.settings.files import FILES, read_layers
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer, Settings
 from memreact_schemas.config import (
     DEFAULTS,
     ENTRIES_MAX,

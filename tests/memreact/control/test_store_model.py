@@ -14,7 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from memreact.control.store import Change, NoSuchRule, RevisionConflict, RuleExists, SettingsStore
 from memreact.rules import rules_of
 from memreact.run_dir import PushedFile
-from memreact.settings import FILES, Settings, SettingsError, entry_key, read_layers, said
+from memreact.settings.errors import SettingsError
+from memreact.settings.files import FILES, read_layers
+from memreact.settings.layers import Settings, entry_key, said
 from memreact_schemas.config import DEFAULTS, CgroupEntry, Config, Log, Memcg
 from tests.effort import examples
 

@@ -24,7 +24,7 @@ from memreact.control.ttrpc_frames import (
     Frame,
     framed,
 )
-from memreact.settings import SettingsError
+from memreact.settings.errors import SettingsError
 from memreact.swap_trouble import SwapTrouble
 from memreact_schemas.agent import (
     ADD_SWAP,

@@ -7,12 +7,12 @@ import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from memreact.control.peer import Peer
 from memreact.control.sharing import Sharing
@@ -40,7 +40,7 @@ class Say(Struct, forbid_unknown_fields=True):
     """Asks for its text."""
 
     text: str
-    times: int = 1
+    times: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
 
 
 class Said(Struct):

@@ -10,7 +10,8 @@ import pytest
 
 from memreact.control.store import SettingsStore
 from memreact.run_dir import PushedFile
-from memreact.settings import FILES, SettingsError, read_layers
+from memreact.settings.errors import SettingsError
+from memreact.settings.files import FILES, read_layers
 from memreact_schemas.config import Config, Control
 
 END = "would end the way by which it is asked; say it in a file or over the unix socket"
