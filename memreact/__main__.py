@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from memreact import __version__
 from memreact.unit import COMMAND, UNITS, unit_text
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["main"]
 
 _DONE, _COULD_NOT, _MISUSED = 0, 1, 2
 _RECENT_SYSTEMD = 257
+_LOOP = "uvloop"
+_OF_THE_UNIT = ["run"]  # parsed by nobody, so that what parses is not loaded
 _UNIT = f"{' or '.join(UNITS)}; the first unless named"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what was asked; 0 done, 1 could not, 2 misused or refused settings."""
-    asked = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words == _OF_THE_UNIT:
+        return _run()
+    asked = _parser().parse_args(words)
     command = _COMMANDS[asked.command]
     return command(asked)
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse  # noqa: PLC0415  # it would stay in the memory of the daemon
+
     parser = argparse.ArgumentParser(
         prog="memreact",
         description="Gives a VM guest's cold memory back to its host, and stops when it hurts.",
@@ -33,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the daemon in the foreground")
     run.add_argument("--config", metavar="FILE", help="settings, instead of those of the machine")
-    run.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop")
+    run.add_argument("--loop", choices=("uvloop", "asyncio"), default=_LOOP, help="event loop")
     run.add_argument("--trace", metavar="FILE", help="append every event and decision, as JSON")
     check = commands.add_parser("check", help="validate settings and show what is in force")
     check.add_argument("file", nargs="?", metavar="FILE", help="a settings file")
@@ -62,18 +72,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(asked: argparse.Namespace) -> int:
+def _asked_to_run(asked: argparse.Namespace) -> int:
+    return _run(asked.config, loop=asked.loop, trace=asked.trace)
+
+
+def _run(config: str | None = None, *, loop: str = _LOOP, trace: str | None = None) -> int:
     from kernelio.process import refuse_huge_pages  # noqa: PLC0415  # the other commands stay small
     from memreact._lean import leave_out_tls  # noqa: PLC0415
 
     refuse_huge_pages()  # before the imports below fill the heap
     leave_out_tls(os.environ)
     from kernelio.errors import KernelioError  # noqa: PLC0415
-    from memreact.daemon import run  # noqa: PLC0415
-    from memreact.settings_errors import SettingsError  # noqa: PLC0415
+    from memreact.process import run  # noqa: PLC0415
+    from memreact.settings.errors import SettingsError  # noqa: PLC0415
 
     try:
-        return run(asked.config, loop=asked.loop, trace=asked.trace)
+        return run(config, loop=loop, trace=trace)
     except SettingsError as error:
         print(f"memreact: {error}", file=sys.stderr)  # noqa: T201
         return _MISUSED
@@ -110,7 +124,7 @@ def _prove(asked: argparse.Namespace) -> int:
 
 def _replay(asked: argparse.Namespace) -> int:
     from memreact.replay.command import replay  # noqa: PLC0415
-    from memreact.settings_errors import SettingsError  # noqa: PLC0415
+    from memreact.settings.errors import SettingsError  # noqa: PLC0415
 
     try:
         return replay(asked.file, asked.set)
@@ -149,10 +163,11 @@ def _own_command() -> str:
 
 def _put_back(_asked: argparse.Namespace) -> int:
     from kernelio.layout import Layout  # noqa: PLC0415
+    from memreact.put_back import put_back  # noqa: PLC0415
     from memreact.run_dir import RunDir  # noqa: PLC0415
 
-    restored, failed = RunDir().put_back(Layout())
-    for path in restored:
+    done, failed = put_back(RunDir(), Layout())
+    for path in done:
         print(f"put back {path}")  # noqa: T201
     for error in failed:
         print(f"memreact: {error}", file=sys.stderr)  # noqa: T201
@@ -160,7 +175,7 @@ def _put_back(_asked: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
-    "run": _run,
+    "run": _asked_to_run,
     "check": _check,
     "doctor": _doctor,
     "replay": _replay,

@@ -5,15 +5,13 @@ All of it is bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from memreact.events import Instant
+from memreact.value import Struct
 
 __all__ = ["Account", "ZoneAccount"]
 
 
-@dataclass(frozen=True, slots=True)
-class ZoneAccount:
+class ZoneAccount(Struct, frozen=True):
     """The free memory of one zone.
 
     Args:
@@ -32,8 +30,7 @@ class ZoneAccount:
         return sum(self.free_by_order)
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """The memory of a guest at one moment.
 
     Args:

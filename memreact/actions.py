@@ -105,10 +105,12 @@ class ReadFragmentation(Struct, frozen=True, tag=True):
     Args:
         order: Of the blocks that count, or "auto" for the one that the kernel reports from.
         with_movable: Look at /proc/pagetypeinfo too, which walks free lists under the zones' lock.
+        let_go: Have the CPUs let go of free pages that they keep at hand, before it is read.
     """
 
     order: int | Literal["auto"]
     with_movable: bool = False
+    let_go: bool = False
 
 
 class Compact(Struct, frozen=True, tag=True):
@@ -119,12 +121,14 @@ class Compact(Struct, frozen=True, tag=True):
         ends_by: The moment at which it is broken off: CLOCK_MONOTONIC, microseconds.
         order: As for ReadFragmentation, for the reading after it.
         with_movable: The same.
+        let_go: The same, before it begins and when it has ended.
     """
 
     node: int
     ends_by: int
     order: int | Literal["auto"] = "auto"
     with_movable: bool = False
+    let_go: bool = False
 
 
 class Arm(Struct, frozen=True, tag=True):

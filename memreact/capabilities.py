@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from kernelio.boot import KernelRelease, parse_release, read_cmdline, read_release
@@ -23,6 +22,7 @@ from kernelio.process import has_capability
 from kernelio.psi import read_pressure
 from kernelio.swap import read_swaps
 from memreact.events import AnonAlone
+from memreact.value import replace
 from memreact_schemas.doctor import Capabilities, Mglru, Psi
 
 __all__ = [

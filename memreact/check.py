@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from msgspec.structs import replace as with_keys
 
 from kernelio.layout import Layout
 from memreact.capabilities import find_capabilities, find_memreact
+from memreact.control.effect import keys_said, one_line, without_effect, without_effect_here
 from memreact.control.pushed import Pushed, decode
-from memreact.effect import keys_said, one_line, without_effect, without_effect_here
 from memreact.ground import capabilities_read
 from memreact.run_dir import RUN_DIR, PushedFile, RunDir
-from memreact.settings import (
-    DEFAULT_ORIGIN,
-    Layer,
-    Settings,
-    SettingsError,
-    entry_key,
-    load_layer,
-    read_layers,
-    settle,
-)
+from memreact.settings.errors import SettingsError
+from memreact.settings.files import load_layer, read_layers
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer, Settings, entry_key, settle
+from memreact.value import replace
 from memreact_schemas.config import DEFAULTS, CgroupEntry
 
 __all__ = ["EXIT_BAD", "EXIT_GOOD", "check", "printed"]

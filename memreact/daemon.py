@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 
 from kernelio import cgroup
+from kernelio.alarm import Alarm
 from kernelio.errors import KernelioError
 from kernelio.inotify import Inotify
-from kernelio.interruptible import install_kick_handler
 from kernelio.layout import Layout
-from kernelio.process import lock_memory_on_fault
 from kernelio.psi import Fired, TriggerSet
 from kernelio.uevent import open_monitor
 from memreact.actions import Action, BreakOff, Compact
@@ -36,7 +32,7 @@ from memreact.events import (
     Stopping,
     Surveyed,
 )
-from memreact.garbage import collect_if_due, keep_passes_short
+from memreact.garbage import collect_if_due
 from memreact.gate import Gate
 from memreact.ground import break_ground, capabilities_read, decides, switch_on, would_switch_on
 from memreact.hands import Hands
@@ -45,8 +41,8 @@ from memreact.mailbox import Mailbox
 from memreact.policy.state import Step
 from memreact.reactor import Reactor
 from memreact.recording import Recording
-from memreact.run_dir import RUN_DIR, RunDir
-from memreact.settings import Settings, files_watched, read_layers
+from memreact.run_dir import RunDir
+from memreact.settings.layers import Settings
 from memreact.shown import Shown, take_stock
 from memreact.sources.config_files import ConfigFiles
 from memreact.sources.limits import LimitWatch
@@ -56,18 +52,15 @@ from memreact.sources.tree import CgroupTree
 from memreact.sources.triggers import Triggers
 from memreact.sources.waiter import Waiter
 from memreact.swaps import SWAPS, Swaps
-from memreact.systemd import Notifier, is_journal, puts_back_for_us, watchdog_us
+from memreact.systemd import Notifier, watchdog_us
 from memreact.telemetry.decisions import DecisionLog, row_of
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.measures import Measures
 from memreact.telemetry.trace import Trace
 
-__all__ = ["Daemon", "run"]
+__all__ = ["Daemon"]
 
-# The waiting thread needs the interpreter's lock: with Python's 5 ms it would wait that long.
-SWITCH_INTERVAL_S = 0.0001
-_STDERR = 2
 _TURN_OVER = "turn"
 _TOLD = {"turn", "pause", "resume", "rules"}
 # The work of one turn must move on within this, or the watchdog is no longer fed.
@@ -118,6 +111,7 @@ class Daemon:
         self._own_path = _own_path(layout)
         self._phase = run_dir.phase()
         self._feeding: asyncio.TimerHandle | None = None
+        self._telling: asyncio.Handle | None = None
         self._decisions = DecisionLog(settings.rules.decisions_kept)
         self._hub = Hub()
         self._reactor = Reactor(self._loop, now_us, settings.rules, self._perform, self._observe)
@@ -170,7 +164,8 @@ class Daemon:
         self._waiting = TriggerSet()
         self._gate = Gate()
         self._waiter = Waiter(self._waiting, self._gate, self._fired)
-        self._triggers = Triggers(self._layout, self._waiting)
+        self._alarm = Alarm()
+        self._triggers = Triggers(self._layout, self._waiting, self._alarm)
         self._limits = LimitWatch(self._layout, Inotify())
         self._tree = CgroupTree(self._layout, Inotify())
 
@@ -217,13 +212,20 @@ class Daemon:
             self._books.open()
             self._say_started()
             # Not sooner: systemd may signal at once, and the caller has set its handlers by now.
-            self._notifier.ready(self._shown.line())
+            self._say_ready()
             await self._stopped.wait()
             self._notifier.stopping()
             self._reactor.handle(Stopping())
             self._store.save_again()
         finally:
             self._close()
+
+    def _say_ready(self) -> None:
+        """Nobody follows yet, and systemd is told the line with it."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        self._notifier.ready(self._shown.line())
 
     def reload(self) -> None:
         """Read the settings again; a bad file leaves what is in force."""
@@ -240,6 +242,7 @@ class Daemon:
             self._hands.break_off()
         self._journal.level = fresh.rules.log_level
         self._recording.settle(fresh.config.log)
+        self._settle_swap()
         self._decisions.keep(fresh.rules.decisions_kept)
         self._reactor.rules = fresh.rules
         if fresh.config.control != before.config.control:
@@ -254,7 +257,14 @@ class Daemon:
 
     def _begin(self) -> None:
         ground, guest = break_ground(self._layout, self._own_path, self._examined())
-        self._worker = Worker(ground, self._gate, self._mailbox.post, self._tree.names)
+        self._worker = Worker(
+            ground,
+            self._gate,
+            self._mailbox.post,
+            self._tree.names,
+            alarm=self._alarm,
+            switches=self._run_dir,
+        )
         self._hands = Hands(
             layout=self._layout,
             own_path=self._own_path,
@@ -269,6 +279,7 @@ class Daemon:
         for thread in (self._worker, self._waiter, self._triggers):
             thread.start()
         self._swaps.watch(self._waiting)
+        self._settle_swap()
         self._watch(guest)
         self._feed_watchdog()
 
@@ -316,6 +327,10 @@ class Daemon:
     def _swap_changed(self) -> None:
         """What this guest can do may be something else: anonymous memory has a place, or none."""
         self._reactor.handle(self._read_capabilities())
+
+    def _settle_swap(self) -> None:
+        if self._alone:
+            self._swaps.settle(self._settings.config.swap)
 
     def _device_wait_secs(self) -> int:
         return self._settings.config.swap.device_wait_secs or 0
@@ -384,7 +399,7 @@ class Daemon:
         self._books.observe(event, made.state, now)
         took = self._books.ledger.since_start.minus(before)
         self._measures.observe(event, made.state, made.decisions, took.file_bytes + took.anon_bytes)
-        self._shown.evicted(event, took.file_bytes + took.anon_bytes)
+        self._shown.observe(event, took.file_bytes + took.anon_bytes)
         self._shown.squeezes.observe(made)
         self._harm.observe(made, now)
         self._recording.observe(event, made, now, self._settings, self._shown.status)
@@ -404,6 +419,12 @@ class Daemon:
             collect_if_due()
 
     def _tell_status(self) -> None:
+        """Tell it once for all that is decided in this turn of the loop: it looks at each memcg."""
+        if self._telling is None:
+            self._telling = self._loop.call_soon(self._tell_status_now)
+
+    def _tell_status_now(self) -> None:
+        self._telling = None
         self._notifier.status(self._shown.line())
         self._tell_followers()
 
@@ -480,13 +501,15 @@ class Daemon:
     def _close(self) -> None:
         self._reactor.close()
         self._shown.squeezes.close()
+        self._shown.close()
         self._disturbances.close()
         self._desk.close()
         self._swaps.close()
         self._books.close()
         self._harm.close()
-        if self._feeding is not None:
-            self._feeding.cancel()
+        for handle in (self._feeding, self._telling):
+            if handle is not None:
+                handle.cancel()
         self._loop.remove_reader(self._mailbox.fileno())
         for source in self._sources:
             self._loop.remove_reader(source.fileno())
@@ -495,139 +518,12 @@ class Daemon:
         self._triggers.close()
         self._waiter.close()
         self._waiting.close()
+        self._alarm.close()
         self._mailbox.close()
         self._recording.close()
-
-
-def run(
-    explicit: str | None, *, loop: str = "uvloop", trace: str | None = None, root: str = ""
-) -> int:
-    """Run the daemon until SIGTERM; returns the exit status, 1 after a bug.
-
-    Args:
-        explicit: A settings file that must exist; None for those of the machine.
-        loop: "uvloop", or "asyncio" for Python's own.
-        trace: A file for every event, action and decision.
-        root: Prefix of every kernel file and of /run: empty outside of tests.
-
-    Raises:
-        SettingsError: The settings are refused; nothing was started.
-        KernelioError: Something without which nothing runs is not to be had, such as inotify.
-        OSError: The trace cannot be opened.
-    """
-    run_dir = RunDir(root + RUN_DIR)
-    run_dir.take_lock()  # before the pushed settings are touched: they may be another one's
-    served: list[Daemon] = []
-    store = SettingsStore(
-        lambda: read_layers(explicit, root=root),
-        lambda fresh: served[0].settle(fresh),  # noqa: PLW0108  # there is none yet
-        run_dir.pushed,
-    )
-    level = store.settings.rules.log_level
-    journal = Journal(level, under_systemd=is_journal(os.environ, _STDERR))
-    _prepare_process()
-    layout = Layout(root, _cgroup_mount(root))
-
-    async def main() -> bool:
-        daemon = Daemon(
-            store,
-            files=ConfigFiles(*files_watched(explicit, root=root), Inotify()),
-            layout=layout,
-            run_dir=run_dir,
-            journal=journal,
-            notifier=Notifier(os.environ),
-            trace=None if trace is None else Trace(trace),
-        )
-        served.append(daemon)
-        _heed_signals(daemon)
-        _end_at_bugs(asyncio.get_running_loop(), daemon)
-        _lock_memory(journal)
-        keep_passes_short()
-        try:
-            await daemon.until_stopped()
-        except Exception as error:
-            daemon.fail(error)
-            raise
-        return daemon.failed
-
-    with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
-        failed = runner.run(main())
-    if run_dir.locked and not puts_back_for_us(os.environ):
-        _put_back(run_dir, layout, journal)
-    return _ended(journal, code=1 if failed else 0, stuck=served[0].stuck)
-
-
-def _ended(journal: Journal, *, code: int, stuck: bool) -> int:
-    """Give the exit status; a worker that is stuck in the kernel is not waited for."""
-    if stuck:
-        journal.say("warning", "ends_in_mid_work")  # what is left dies with the process
-        os._exit(code)
-    return code
-
-
-def _prepare_process() -> None:
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    install_kick_handler()
-    # Whoever started us may ignore the ends of children, and then none could be waited for.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-def _heed_signals(daemon: Daemon) -> None:
-    running = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        running.add_signal_handler(number, daemon.stop)
-    running.add_signal_handler(signal.SIGHUP, daemon.reload)
-
-
-def _put_back(run_dir: RunDir, layout: Layout, journal: Journal) -> None:
-    for error in run_dir.put_back(layout).failed:
-        journal.say("warning", "not_put_back", error=error)
-
-
-def _end_at_bugs(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
-    """What nobody caught, on the loop or on a thread, is told with its trace and ends all."""
-
-    def on_loop(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        loop.default_exception_handler(context)
-        error = context.get("exception")
-        daemon.fail(error if isinstance(error, BaseException) else None)
-
-    def on_thread(args: threading.ExceptHookArgs) -> None:
-        threading.__excepthook__(args)
-        with suppress(RuntimeError):  # the loop is closed already
-            loop.call_soon_threadsafe(daemon.fail, args.exc_value)
-
-    loop.set_exception_handler(on_loop)
-    threading.excepthook = on_thread
-
-
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    if name == "asyncio":
-        return asyncio.new_event_loop
-    # libuv before 1.49 polls its io_uring with a kernel thread; we have no files for it to read.
-    os.environ["UV_USE_IO_URING"] = "0"
-    import uvloop  # noqa: PLC0415  # asked for by a switch
-
-    return uvloop.new_event_loop
 
 
 def _own_path(layout: Layout) -> str:
     with suppress(KernelioError):
         return cgroup.own_path(layout.root)
     return "/"
-
-
-def _cgroup_mount(root: str) -> str:
-    with suppress(KernelioError):
-        mount = cgroup.find_cgroup2(root)
-        if mount is not None:
-            return mount.path
-    return "/sys/fs/cgroup"
-
-
-def _lock_memory(journal: Journal) -> None:
-    """After all imports: what is touched stays, so that our own eviction never waits for disk."""
-    try:
-        lock_memory_on_fault()
-    except KernelioError as error:
-        journal.say("warning", "memory_not_locked", error=error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from msgspec import json
 
@@ -38,6 +37,7 @@ from memreact.capabilities import (
     if_readable,
     reclaim_takes_swappiness,
 )
+from memreact.value import Struct, replace
 from memreact_schemas.doctor import Finding, Report
 
 __all__ = ["encode", "examine", "examine_here", "render", "why_no_reporting"]
@@ -45,10 +45,11 @@ __all__ = ["encode", "examine", "examine_here", "render", "why_no_reporting"]
 _MIB = 1 << 20
 _WIDTH = 100
 _NONE = "none"
+# Source: Documentation/admin-guide/kernel-parameters.txt, "debugfs="
+_NO_DEBUGFS = frozenset({"debugfs=off", "debugfs=no-mount"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Guest:
+class _Guest(Struct, frozen=True):
     """What the findings are made from."""
 
     layout: Layout
@@ -137,6 +138,9 @@ def _why_unreachable(guest: _Guest) -> tuple[str, str]:
         return detail, "boot without lockdown= (and without Secure Boot)"
     if not guest.can.root:
         return "not root: debugfs is root's alone", "run it as root, as memreact.service does"
+    forbidden = next((w for w in guest.boot_words if w in _NO_DEBUGFS), None)
+    if forbidden is not None:
+        return f"booted with {forbidden}", f"boot without {forbidden}"
     directory = guest.layout.sys("kernel/debug")
     try:
         mounted = bool(os.listdir(directory))

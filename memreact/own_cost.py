@@ -32,8 +32,12 @@ class OwnCost(NamedTuple):
     memory: MemoryCost | None
 
 
-def read_own_cost(layout: Layout) -> OwnCost:
+def read_own_cost(layout: Layout, memory: MemoryCost | None = None) -> OwnCost:
     """Read it: one file, and what the kernel counts for us anyway.
+
+    Args:
+        layout: Where the kernel shows its files.
+        memory: What that file said just now; None to read it.
 
     Source: getrusage(2)
     """
@@ -41,9 +45,9 @@ def read_own_cost(layout: Layout) -> OwnCost:
 
     own = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    memory = None
-    with suppress(KernelioError):  # its metrics are left out
-        memory = memory_cost(layout=layout)
+    if memory is None:
+        with suppress(KernelioError):  # its metrics are left out
+            memory = memory_cost(layout=layout)
     return OwnCost(
         own.ru_utime, own.ru_stime, children.ru_utime, children.ru_stime, own.ru_nvcsw, memory
     )

@@ -10,7 +10,6 @@ import mmap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from msgspec import json
@@ -30,6 +29,7 @@ from kernelio.page_reporting import (
 from kernelio.pagemap import read_own_pfns
 from kernelio.psi import read_pressure
 from memreact.doctor import why_no_reporting
+from memreact.value import Struct
 from memreact_schemas.doctor import Finding, Proof
 
 __all__ = [
@@ -109,8 +109,7 @@ class MappedBlock:
         self._memory.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Guest:
+class _Guest(Struct, frozen=True):
     """What the rungs are looked at with."""
 
     layout: Layout

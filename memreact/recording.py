@@ -15,7 +15,7 @@ from memreact import __version__
 from memreact.events import Event, Instant
 from memreact.policy.state import Step
 from memreact.run_dir import RunDir
-from memreact.settings import Settings
+from memreact.settings.layers import Settings
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.recorder import About, Recorder
 from memreact.telemetry.trace import Trace, encoded

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from contextlib import suppress
 from typing import NamedTuple
 
 from kernelio.errors import KernelioError
 from kernelio.files import write_bytes
 from kernelio.layout import Layout
+from kernelio.percpu_lists import limit_path
 
 __all__ = ["PUSHED_BYTES_MAX", "RUN_DIR", "PushedFile", "PutBack", "RunDir"]
 
@@ -39,6 +41,7 @@ class RunDir:
     def __init__(self, path: str = RUN_DIR) -> None:
         self.path = path
         self._lock: int | None = None
+        self._switching = threading.Lock()  # the worker switches for some milliseconds too
 
     @property
     def locked(self) -> bool:
@@ -96,34 +99,49 @@ class RunDir:
         Returns:
             Whether it is recorded: else it could never be put back.
         """
-        known = self._read(_SWITCHED_ON) or ""
-        if any(line.startswith(path + "\t") for line in known.splitlines()):
-            return True
-        return self._write(_SWITCHED_ON, f"{known}{path}\t{before}\n")
+        with self._switching:
+            known = self._switched()
+            return path in known or self._keep_switched({**known, path: before})
 
     def put_back(self, layout: Layout) -> PutBack:
-        """Restore what was switched on; what cannot be restored now stays recorded."""
-        restored, failed, kept = [], [], ""
-        for line in (self._read(_SWITCHED_ON) or "").splitlines():
-            path, _, before = line.partition("\t")
-            if path != layout.lru_gen_enabled:
-                continue  # never write to a file that we would not have switched
+        """Restore what was switched; what cannot be restored now stays recorded."""
+        ours = (layout.lru_gen_enabled, limit_path(layout))
+        with self._switching:
+            # Never write to a file that we would not have switched.
+            known = {path: was for path, was in self._switched().items() if path in ours}
+            return self._restored(known, tuple(known))
+
+    def put_back_one(self, path: str) -> PutBack:
+        """Restore this file alone, if it was switched."""
+        with self._switching:
+            known = self._switched()
+            return self._restored(known, (path,) if path in known else ())
+
+    def _restored(self, known: dict[str, str], which: tuple[str, ...]) -> PutBack:
+        restored, failed = [], []
+        for path in which:
             try:
-                write_bytes(path, before.encode())
+                write_bytes(path, known[path].encode())
                 restored.append(path)
             except KernelioError as error:
-                if os.path.exists(path):  # else there is nothing any more to put back
+                if os.path.exists(path):
                     failed.append(error)
-                    kept += f"{line}\n"
-        self._keep_switched_on(kept)
+                    continue
+            del known[path]  # restored, or there is nothing any more to put back
+        self._keep_switched(known)
         return PutBack(restored, failed)
 
-    def _keep_switched_on(self, lines: str) -> None:
-        if lines:
-            self._write(_SWITCHED_ON, lines)
-            return
+    def _switched(self) -> dict[str, str]:
+        lines = (self._read(_SWITCHED_ON) or "").splitlines()
+        return {path: before for path, _, before in (line.partition("\t") for line in lines)}
+
+    def _keep_switched(self, known: dict[str, str]) -> bool:
+        if known:
+            lines = (f"{path}\t{before}\n" for path, before in known.items())
+            return self._write(_SWITCHED_ON, "".join(lines))
         with suppress(OSError):
             os.unlink(self._file(_SWITCHED_ON))
+        return True
 
     @property
     def pushed(self) -> PushedFile:

@@ -16,18 +16,17 @@ from kernelio.meminfo import page_size
 from memreact import __version__
 from memreact.account import Account
 from memreact.bookkeeper import Bookkeeper
-from memreact.control.service import Foreseen, Guest
-from memreact.control.squeezing import Squeezer
+from memreact.control.guest import Foreseen, Guest, Squeezer, Swapper
 from memreact.control.store import SettingsStore
-from memreact.control.swapping import Swapper
-from memreact.events import BatchEnded, Event, Instant
+from memreact.events import BatchEnded, Event, Instant, Surveyed
 from memreact.policy.asked import why_not_run
 from memreact.policy.squeeze import why_not_squeeze
 from memreact.reactor import Reactor
-from memreact.settings import Settings
+from memreact.settings.layers import Settings
 from memreact.sources.account import read_account
 from memreact.sources.pressure import now_us
 from memreact.sources.protection import read_protection
+from memreact.telemetry.cgroup_rows import CgroupRows
 from memreact.telemetry.decisions import DecisionLog, as_text
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.measures import Measures
@@ -42,6 +41,8 @@ from memreact_schemas.status import CgroupStatus, CgroupUse, GuestReading, Statu
 if TYPE_CHECKING:
     from memreact.close_look import CloseLook
     from memreact.sources.close_look import Looks
+    from memreact.sources.reading import GuestReader
+    from memreact.sources.uses import Uses
     from memreact.telemetry.metrics import Exporter
 
 _DECISIONS_TOLD = 40
@@ -49,6 +50,8 @@ _DECISIONS_TOLD = 40
 __all__ = ["Shown", "clock_time", "take_stock"]
 
 _USES_AT_ONCE = 16
+_ROWS_AT_ONCE = 64
+_LOOK_AGAIN_SECS = 1.0
 
 
 class Shown:
@@ -92,6 +95,10 @@ class Shown:
         self._started_at = now_us()
         self._evicted_bytes = self._evicting_us = 0
         self._looks: Looks | None = None
+        self._readers: tuple[GuestReader, Uses] | None = None
+        self._looked: asyncio.TimerHandle | None = None
+        self._rows = CgroupRows()
+        hub.deserted = self._rows.forget
         self.squeezes = SqueezeFeed()
         self.troubles: Callable[[], tuple[str, ...]] = tuple
         """What cannot be listened on, as soon as somebody listens."""
@@ -100,7 +107,9 @@ class Shown:
         """What callers may ask of this daemon."""
         return Guest(
             status=self.status,
+            whole_status=self.whole_status,
             cgroups=self.cgroups,
+            cgroups_total=lambda: len(self._reactor.state.memcgs),
             doctor=self.examine,
             handle=self._reactor.handle,
             why_not_run=lambda path: why_not_run(self._reactor.state, path),
@@ -138,13 +147,30 @@ class Shown:
         state, rules = self._reactor.state, self._reactor.rules
         return status_of(state, rules, now_us(), self._around(), cgroups)
 
+    async def whole_status(self) -> Status:
+        """All that is known, with all cgroups, which are written already.
+
+        Some are told of at a time: between them a stall is heard of.
+        """
+        keep, state, rules = self._hub.wants_status, self._reactor.state, self._reactor.rules
+        telling = self._rows.tell(state, rules, now_us(), keep=keep)
+        for _ in telling.pieces(_ROWS_AT_ONCE):
+            await asyncio.sleep(0)
+        state, rules = self._reactor.state, self._reactor.rules
+        brief = status_of(
+            state, rules, now_us(), self._around(), next_eviction=telling.next_eviction
+        )
+        return telling.within(brief)
+
     def cgroups(self, path: str | None) -> Iterator[CgroupStatus]:
         """One cgroup after the other: all, or one and those below it."""
         limits = None if path is None else read_protection(self._layout, path)
         return cgroups_of(self._reactor.state, self._reactor.rules, now_us(), path, limits)
 
-    def evicted(self, event: Event, taken_bytes: int) -> None:
-        """Learn how fast evictions are."""
+    def observe(self, event: Event, taken_bytes: int) -> None:
+        """Learn how fast evictions are, and keep no rows that a survey has made old."""
+        if isinstance(event, Surveyed):
+            self._rows.forget()
         if isinstance(event, BatchEnded) and taken_bytes:
             self._evicted_bytes += taken_bytes
             self._evicting_us += event.took_us
@@ -174,22 +200,51 @@ class Shown:
         Raises:
             KernelioError: /proc/meminfo cannot be read.
         """
-        from memreact.sources.reading import read_guest, read_use  # noqa: PLC0415  # for lookers
-
+        if self._readers is None:
+            self._readers = self._readers_here()
+        guest, uses_of = self._readers
+        self._look_again()
         memcgs = self._reactor.state.memcgs
         names = _names_of(memcgs, paths)
         uses: list[CgroupUse] = []
         for at, path in enumerate(paths, 1):
-            use = read_use(self._layout, names[path]) if path in names else None
+            use = uses_of.read(names[path]) if path in names else None
             uses += [] if use is None else [replace(use, path=path)]
             if at % _USES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return replace(
-            read_guest(self._layout),
+            guest.read(),
             decisions=self._decisions.made,
             cgroups_total=len(memcgs),
             cgroups=tuple(uses),
         )
+
+    def _readers_here(self) -> tuple[GuestReader, Uses]:
+        from memreact.sources.reading import GuestReader  # noqa: PLC0415  # for lookers
+        from memreact.sources.uses import Uses  # noqa: PLC0415  # as above
+
+        return GuestReader(self._layout, now_us), Uses(self._layout, now_us)
+
+    def _look_again(self) -> None:
+        """Somebody looks: what is kept for the next look is let go of when none comes."""
+        if self._looked is None:
+            loop = asyncio.get_running_loop()
+            self._looked = loop.call_later(_LOOK_AGAIN_SECS, self._forget_old)
+
+    def _forget_old(self) -> None:
+        self._looked = None
+        if self._readers is not None:
+            uses = self._readers[1]
+            uses.forget_old()
+            if uses:
+                self._look_again()
+
+    def close(self) -> None:
+        """Let go of what is kept for those who look."""
+        if self._looked is not None:
+            self._looked.cancel()
+        if self._readers is not None:
+            self._readers[1].close()
 
     async def explain(self, path: str) -> Explanation | None:
         """Explain one cgroup; None where there is none. One at a time: it remembers its looks."""

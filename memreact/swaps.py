@@ -21,12 +21,13 @@ from kernelio.layout import Layout
 from kernelio.psi import TriggerSet
 from kernelio.swap import SwapDevice, open_swaps, read_swaps
 from kernelio.uevent import Uevent
-from memreact.control.swapping import Swapper
+from memreact.control.guest import Swapper
 from memreact.events import Instant
 from memreact.rules import Rules
 from memreact.swap_trouble import SwapTrouble
 from memreact.telemetry.journal import Journal
-from memreact_schemas.control import NotPossible
+from memreact.zram_tier import ZramTier
+from memreact_schemas import config
 from memreact_schemas.swap import (
     SWAPOFF_SECONDS,
     AddSwap,
@@ -92,6 +93,7 @@ class Swaps:
         self._waiting: TriggerSet | None = None
         self._errands: set[_Errand] = set()
         self._removing = False
+        self._zram = ZramTier(layout, own_path, journal, limits=self._stall_limits, send=self._send)
 
     @property
     def swapper(self) -> Swapper:
@@ -100,12 +102,21 @@ class Swaps:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Areas whose device is gone, for a status."""
-        return tuple(
+        """Areas whose device is gone, and why zram is not as asked for, for a status."""
+        lost = tuple(
             f"swap {area.path}: its device is gone, and {area.used_bytes} bytes lie there"
             for area in self._areas
             if area.deleted
         )
+        return lost if self._zram.problem is None else (*lost, self._zram.problem)
+
+    def settle(self, swap: config.Swap) -> None:
+        """Have the zram that the settings ask for."""
+        self._zram.settle(swap)
+
+    def _stall_limits(self) -> tuple[int, int]:
+        rules = self._rules()
+        return rules.system_limit_ppm, rules.window_us
 
     def watch(self, waiting: TriggerSet) -> None:
         """Be told of each change of the table from now on; `table_changed` is to be called then.
@@ -138,6 +149,7 @@ class Swaps:
 
     def close(self) -> None:
         """Call back what is under way, and give it a moment."""
+        self._zram.close()
         for each in self._errands:
             each.errand.call_back(stopping=True)
         for each in tuple(self._errands):
@@ -196,12 +208,12 @@ class Swaps:
 
         if self._removing:
             raise _not_possible("another swap area is being removed")
-        rules = self._rules()
+        limit_ppm, window_us = self._stall_limits()
         removing = Removing(
             wanted=wanted_by(call),
             deadline_us=(call.deadline_seconds or SWAPOFF_SECONDS) * _US_PER_SEC,
-            limit_ppm=rules.system_limit_ppm,
-            window_us=rules.window_us,
+            limit_ppm=limit_ppm,
+            window_us=window_us,
         )
         guest = Guest(self._layout, self._own_path)
         self._removing = True
@@ -296,4 +308,6 @@ class Swaps:
 
 
 def _not_possible(why: str) -> SwapTrouble:
+    from memreact_schemas.control import NotPossible  # noqa: PLC0415  # callers' words, for callers
+
     return SwapTrouble(NotPossible(why=why), why)

@@ -12,7 +12,9 @@ from contextlib import suppress
 
 from memreact.events import Instant
 
-__all__ = ["Notifier", "is_journal", "puts_back_for_us", "watchdog_us"]
+__all__ = ["Notifier", "is_journal", "opened_for_us", "puts_back_for_us", "watchdog_us"]
+
+_FIRST_FD = 3
 
 
 class Notifier:
@@ -90,3 +92,14 @@ def puts_back_for_us(environ: Mapping[str, str]) -> bool:
     Each process below any unit has $INVOCATION_ID, a memreact that was started by hand too.
     """
     return environ.get("MEMREACT_PUT_BACK") == "unit"
+
+
+def opened_for_us(environ: Mapping[str, str], pid: int, name: str) -> int | None:
+    """The descriptor that systemd opened for this process under a name; None where it did not.
+
+    Source: sd_listen_fds(3), OpenFile= in systemd.service(5)
+    """
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    if environ.get("LISTEN_PID") != str(pid) or name not in names:
+        return None
+    return _FIRST_FD + names.index(name)

@@ -13,6 +13,7 @@ COMMAND = "/usr/bin/memreact"
 
 _RELOADS = "Type=notify-reload\n"
 _RELOADS_SINCE = 253
+_OPENS = "OpenFile=/dev:dev:read-only,graceful\n"  # of the same version
 _RELOADS_BY_SIGNAL = "Type=notify\nExecReload=/bin/kill -HUP $MAINPID\n"
 
 
@@ -24,7 +25,8 @@ def unit_text(
     Args:
         name: One of `UNITS`: the daemon, or what puts back its changes after its final stop.
         command: The absolute path of `memreact` in this installation.
-        systemd: The version that it is for; older ones know no notify-reload.
+        systemd: The version that it is for; older ones know neither
+            notify-reload nor OpenFile.
 
     Raises:
         FileNotFoundError: This installation carries no units.
@@ -34,4 +36,6 @@ def unit_text(
     checkout = os.path.join(os.path.dirname(package), "packaging", name)
     with open(installed if os.path.exists(installed) else checkout, encoding="utf-8") as unit:
         text = unit.read().replace(f"={COMMAND} ", f"={command} ")
-    return text if systemd >= _RELOADS_SINCE else text.replace(_RELOADS, _RELOADS_BY_SIGNAL)
+    if systemd >= _RELOADS_SINCE:
+        return text
+    return text.replace(_RELOADS, _RELOADS_BY_SIGNAL).replace(_OPENS, "")

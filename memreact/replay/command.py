@@ -10,12 +10,13 @@ from contextlib import suppress
 import msgspec
 
 from memreact.actions import Action, Decision
-from memreact.boot_settings import value_of
 from memreact.events import Instant
 from memreact.replay.moments import moments
 from memreact.replay.otherwise import Deviation, Foreseen, foresee
 from memreact.replay.verify import Difference, Replayed, verify
-from memreact.settings import SettingsError, config_from
+from memreact.settings.boot import value_of
+from memreact.settings.errors import SettingsError
+from memreact.settings.tables import config_from
 from memreact_schemas.config import Config
 from memreact_schemas.recording import CutOff, RecordingError, opened, read_lines
 from memreact_schemas.trace import Header, Line
@@ -68,7 +69,8 @@ def patch_of(pairs: Iterable[str]) -> Config:
         table, dot, key = name.strip().partition(".")
         if not equals or not dot:
             raise SettingsError(_ORIGIN, "KEY=VALUE, as in memcg.swap=true", found=pair)
-        tables.setdefault(table, {})[key] = value_of(text.strip())
+        value = value_of((table, key), text.strip(), _ORIGIN, name.strip())
+        tables.setdefault(table, {})[key] = value
     return config_from(dict(tables), _ORIGIN)
 
 
@@ -106,7 +108,10 @@ def _trouble(path: str, error: RecordingError) -> int:
 
 def _replayed(done: Replayed, reading: Reading) -> tuple[int, str]:
     text = f"{done.steps} steps with {done.decisions} decisions"
-    text += f", {reading.clock(done.began_at)} to {reading.clock(done.ended_at)}"
+    if done.ended_at is None:
+        text += ": nothing happened"
+    else:
+        text += f", {reading.clock(done.began_at)} to {reading.clock(done.ended_at)}"
     if done.missed:
         text += f"; {done.missed} lines are missing in it"
     if done.bug is not None:

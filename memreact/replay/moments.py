@@ -12,7 +12,7 @@ from memreact.actions import Action, Because, Decision
 from memreact.events import Event, Instant
 from memreact.policy.state import State
 from memreact.rules import Rules, rules_of
-from memreact.settings import Layer, flatten
+from memreact.settings.layers import Layer, flatten
 from memreact.telemetry.checkpoint import decode_state
 from memreact.telemetry.trace import Entry
 from memreact_schemas.config import Config

@@ -8,7 +8,7 @@ write, a reading or an aging that the other one does not do, nobody knows what i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from memreact.actions import Action, Arm, Decision, Disarm
 from memreact.events import Instant, RulesChanged, TimerFired
@@ -17,6 +17,7 @@ from memreact.policy.step import step
 from memreact.replay.moments import Began, Broke, Happened, Missed, Moment, Ruled
 from memreact.replay.verify import Difference, difference
 from memreact.rules import Rules
+from memreact.value import Struct, replace
 from memreact_schemas.recording import ForeignLine
 from memreact_schemas.trace import Header
 
@@ -27,8 +28,7 @@ _SLACK_US = 20_000
 _TRIGGERS = (Arm, Disarm)
 
 
-@dataclass(frozen=True, slots=True)
-class Deviation:
+class Deviation(Struct, frozen=True):
     """A moment at which the two do not do the same.
 
     Args:
@@ -47,8 +47,7 @@ class Deviation:
     otherwise: tuple[Decision | Action, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Foreseen:
+class Foreseen(Struct, frozen=True):
     """What the other settings come to.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 from memreact.events import Instant
 from memreact.policy.state import State, Step
@@ -11,14 +10,14 @@ from memreact.policy.step import step
 from memreact.replay.moments import Began, Broke, Happened, Moment, Ruled
 from memreact.rules import Rules
 from memreact.telemetry.trace import Entry
+from memreact.value import Struct, replace
 from memreact_schemas.recording import ForeignLine
 from memreact_schemas.trace import Header
 
 __all__ = ["Difference", "Replayed", "difference", "verify"]
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """The first thing that was decided otherwise.
 
     Args:
@@ -36,8 +35,7 @@ class Difference:
     replayed: object
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(Struct, frozen=True):
     """What a replay came to.
 
     Args:
@@ -89,8 +87,7 @@ def verify(moments: Iterable[Moment]) -> Replayed:
     return done
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     """From where the next step goes on."""
 
     state: State
@@ -113,7 +110,7 @@ def _compared(done: Replayed, known: _Known | None, began: Began) -> Replayed:
         return replace(done, checkpoints=done.checkpoints + 1)
     fields = [
         name
-        for name in State.__dataclass_fields__
+        for name in State.__struct_fields__
         if getattr(known.state, name) != getattr(began.state, name)
     ]
     recorded = {name: getattr(began.state, name) for name in fields}

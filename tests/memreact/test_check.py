@@ -11,11 +11,13 @@ from hypothesis import given
 from msgspec.structs import replace as with_keys
 
 from memreact.check import EXIT_BAD, EXIT_GOOD, check, printed
+from memreact.control.effect import without_effect, without_effect_here
 from memreact.control.pushed import Pushed, encode
-from memreact.effect import without_effect, without_effect_here
-from memreact.settings import DEFAULT_ORIGIN, FILES, Layer, load_text, settle
+from memreact.settings.files import FILES, load_text
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer, settle
 from memreact_schemas.config import DEFAULTS, LEFT_ALONE, Config, Log, overlay
 from memreact_schemas.doctor import Capabilities
+from tests.able import ABLE
 from tests.fake_guest import FakeGuest
 from tests.memreact.full_guest import full_guest
 from tests.schemas.test_config import configs
@@ -221,22 +223,6 @@ def test_without_root_nothing_is_said_of_what_root_may(tmp_path: Path, guest: Fa
     assert comments_of(check(write(tmp_path, ""), root=guest.root)[1]) == []
 
 
-ABLE = Capabilities(
-    kernel="6.12",
-    root=True,
-    page_size=4096,
-    nodes=(0, 1),
-    cgroup_root="/sys/fs/cgroup",
-    memory_controller=True,
-    memory_reclaim=True,
-    mglru="on",
-    psi="privileged",
-    cgroup_psi=True,
-    page_reporting=True,
-    reporting_order=9,
-    swap=True,
-    rivals=(),
-)
 POOR = with_keys(ABLE, nodes=(0,), swap=False)
 IDLE = "nobody is at home"
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -28,20 +29,25 @@ from memreact.events import (
     BatchEnded,
     ClockDisturbed,
     Event,
+    GuestPressure,
     Inspected,
     Instant,
     MemcgAppeared,
     MemcgGone,
+    PressureSample,
+    RulesChanged,
     StallSeen,
     Stopping,
+    Surveyed,
 )
 from memreact.policy.state import Step
 from memreact.replay.moments import moments
 from memreact.replay.verify import verify
 from memreact.run_dir import RunDir
-from memreact.settings import files_watched, read_layers
+from memreact.settings.files import files_watched, read_layers
 from memreact.sources.config_files import ConfigFiles
 from memreact.sources.machine import DeviceWatch
+from memreact.sources.pressure import now_us
 from memreact.systemd import Notifier
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.trace import Entry, Trace, entries_in
@@ -49,20 +55,15 @@ from memreact_schemas.recording import opened, read_lines
 from memreact_schemas.trace import Failed
 from tests.effort import DAEMONS_LOOPS
 from tests.fake_guest import FakeGuest
+from tests.memreact.daemon_parent import Order
+from tests.memreact.forked import Forked
 from tests.memreact.full_guest import ENABLED, LRU_GEN, full_guest
 from tests.memreact.kernel_files import shows_memcg, shows_stall
 
 PATIENCE_S = 40  # bounds a failure; nothing waits for it when all is well
 SILENCE_S = 1.5  # how long nothing must happen
-# A plain file would take a trigger for its new text; to be said before anything is imported.
-UNARMED = """
-import os, sys
-from kernelio import psi
-if sys.argv[3]:
-    psi.arm_trigger = lambda path, kind, **window: os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-"""
 PROGRAM = """
-from memreact.daemon import run
+from memreact.process import run
 sys.exit(run(sys.argv[1], loop=sys.argv[2], root=sys.argv[3], trace=sys.argv[4] or None))
 """
 # Writes to lru_gen wait in the kernel, as those of a large memcg do, until they are kicked.
@@ -115,25 +116,10 @@ class Running:
         self.systemd.settimeout(PATIENCE_S)
         self.said: list[str] = []
         root = "" if native else guest.root
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                UNARMED + first + PROGRAM,
-                self.settings,
-                loop,
-                root,
-                self.trace,
-            ],
-            env={
-                **{key: value for key, value in os.environ.items() if key != "MEMREACT_PUT_BACK"},
-                "NOTIFY_SOCKET": address,
-                "PYTHONPATH": os.pathsep.join(sys.path),
-                **environ,
-            },
-            stderr=stderr,
-            text=True,
-        )
+        ours = {key: value for key, value in os.environ.items() if key != "MEMREACT_PUT_BACK"}
+        environ = {**ours, "NOTIFY_SOCKET": address, **environ}
+        words = ["memreact", self.settings, loop, root, self.trace]
+        self.process = Forked(Order(first + PROGRAM, words, environ), stderr)
 
     def hears(self, wanted: str) -> str:
         """Wait until systemd hears something that begins so, or holds it."""
@@ -167,7 +153,7 @@ class Running:
         """Stop it, within a second, and give its exit status and what it told."""
         self.process.send_signal(number)
         _, told = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, told
+        return self.process.wait(timeout=PATIENCE_S), told
 
     def entries(self) -> list[Entry]:
         """What it traced; a line that it is still writing comes with the next look."""
@@ -249,6 +235,30 @@ def test_ends_at_sigterm_with_a_write_in_the_kernel(guest: FakeGuest, start: Sta
     assert "ends_in_mid_work" not in told
 
 
+def test_the_kernel_itself_breaks_a_write_off_and_the_answer_has_the_totals(
+    guest: FakeGuest, start: Start
+) -> None:
+    """No trigger fires here, so that no thread of the daemon's kicks: the files change, no more."""
+    full_guest(guest)
+    daemon = start(BUSY, first=WRITES_BLOCK)
+    daemon.does(Evict)
+    files = cycle(guest.path(f"/sys/fs/cgroup/shop/{name}.pressure") for name in ("memory", "io"))
+    with closing(Inotify()) as watch:
+        watch.add(daemon.trace, IN_MODIFY)
+        for path, _ in zip(files, range(PATIENCE_S * 100), strict=False):
+            with open(path, "r+b") as file:
+                file.write(b"s")  # what it begins with anyway
+            select.select([watch], [], [], 0.01)
+            watch.read()
+            events = [entry.event for entry in daemon.entries()]
+            broken_off = [e for e in events if isinstance(e, BatchEnded)]
+            if broken_off:
+                break
+    assert broken_off[0].outcome == "broken_off"
+    assert broken_off[0].after is not None
+    assert broken_off[0].after.pressure.at >= broken_off[0].ended_at
+
+
 def test_ends_at_sigterm_though_the_kernel_lets_nothing_go(guest: FakeGuest, start: Start) -> None:
     """An aging, or a read that waits for a lock: no kick ends it, the end of the process does."""
     was_switched_on(full_guest(guest))
@@ -260,6 +270,7 @@ def test_ends_at_sigterm_though_the_kernel_lets_nothing_go(guest: FakeGuest, sta
     assert guest.received(ENABLED).startswith(b"0x0002")
     _, told = daemon.process.communicate(timeout=PATIENCE_S)
     assert "ends_in_mid_work" in told
+    assert "wakeup fd" not in told, "kicks that find the loop busy are no errors"
     assert daemon.entries()[-1].event == Stopping()
 
 
@@ -506,6 +517,43 @@ async def test_what_is_passed_over_at_the_start_is_told_once(guest: FakeGuest) -
     assert alive.store.settings.warnings
     await alive.ends()
     assert "".join(alive.lines).count("settings_warning ") == 1
+
+
+@pytest.mark.asyncio
+async def test_systemd_is_told_once_of_all_that_is_decided_at_once(
+    guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = Alive(guest)
+    await asyncio.sleep(0)
+    told: list[str] = []
+    monkeypatch.setattr(alive.daemon._notifier, "status", told.append)
+    for revision in range(5):
+        alive.daemon.reactor.handle(RulesChanged(revision))
+    assert told == []
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(told) == 1
+    await alive.ends()
+
+
+@pytest.mark.asyncio
+async def test_rows_of_a_status_are_kept_while_somebody_follows_and_until_a_survey(
+    guest: FakeGuest,
+) -> None:
+    alive = Alive(guest)
+    shown, reactor = alive.daemon._shown, alive.daemon.reactor
+    there = len(reactor.state.memcgs)
+    assert len((await shown.whole_status()).cgroups) == there
+    assert len(shown._rows) == 0
+    following = alive.daemon._hub.subscribe(lambda: 1, lambda: None, status=True)
+    await shown.whole_status()
+    assert len(shown._rows) == there
+    reactor.handle(Surveyed((), PressureSample(now_us(), GuestPressure(0))))
+    assert len(shown._rows) == 0
+    await shown.whole_status()
+    following.close()
+    assert len(shown._rows) == 0
+    await alive.ends()
 
 
 @pytest.mark.asyncio

@@ -196,6 +196,17 @@ def test_an_unmounted_debugfs_is_told_with_its_remedy(full: FakeGuest) -> None:
     assert finding.remedy == "mount -t debugfs debugfs /sys/kernel/debug"
 
 
+@pytest.mark.parametrize("word", ["debugfs=off", "debugfs=no-mount"])
+def test_a_debugfs_that_the_boot_line_forbids_is_not_to_be_mounted(
+    full: FakeGuest, word: str
+) -> None:
+    full.loses(_LRU_GEN)
+    full.shows("/proc/cmdline", f"root=/dev/vda {word}\n")
+    finding = _finding(full, "find cold memory")
+    assert finding.detail == f"booted with {word}"
+    assert finding.remedy == f"boot without {word}"
+
+
 def test_a_mounted_debugfs_without_the_file_is_not_called_unmounted(full: FakeGuest) -> None:
     full.loses(_LRU_GEN)
     full.shows("/sys/kernel/debug/extfrag/unusable_index", "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -14,6 +13,7 @@ from memreact.ground import break_ground, capabilities_read, switch_on, would_sw
 from memreact.rules import Rules, rules_from
 from memreact.run_dir import RunDir
 from memreact.telemetry.journal import Journal
+from memreact.value import replace
 from memreact_schemas.config import DEFAULTS
 from tests.fake_guest import FakeGuest
 from tests.memreact.full_guest import ENABLED, LRU_GEN, full_guest

@@ -73,7 +73,7 @@ def test_either_loop_is_loaded_with_and_without_tls(lean: str, loop: str) -> Non
     program = (
         "import os, sys; from memreact._lean import leave_out_tls;"
         "left = leave_out_tls(os.environ);"
-        "from memreact.daemon import _loop_factory; made = _loop_factory(sys.argv[1])();"
+        "from memreact.process import _loop_factory; made = _loop_factory(sys.argv[1])();"
         "made.run_until_complete(__import__('asyncio').sleep(0)); made.close(); print(left)"
     )
     ended = subprocess.run(

@@ -8,10 +8,10 @@ import os
 import msgspec
 import pytest
 
-from memreact.settings import load_text
+from memreact.settings.files import load_text
 from memreact_schemas.config import Config
 from tests.fake_guest import FakeGuest
-from tests.memreact.full_guest import LRU_GEN
+from tests.memreact.full_guest import LRU_GEN, reporting_guest
 from tests.memreact.kernel_files import shows_memcg, stat
 from tests.memreact.test_daemon import PATIENCE_S, Alive
 
@@ -63,9 +63,44 @@ async def test_what_protection_forbids_is_told_in_bytes(guest: FakeGuest) -> Non
     shows_memcg(
         guest, "/shop", memory_low=f"{1 << 40}\n", memory_stat=stat(anon=80 << 20, file=200 << 20)
     )
-    fresh = alive.store.foresee(patch("[memcg]\nperiod_secs = 1\n"), by="a test")
+    fresh = alive.store.foresee(patch("[memcg]\nperiod_secs = 3000\n"), by="a test")
     seen = await asyncio.wait_for(alive.daemon._shown.foresee(fresh), PATIENCE_S)
     assert seen.then.at_most_bytes == 0
     assert seen.then.protected_bytes == 71_000 * PAGE
     assert msgspec.json.encode(seen.then)
+    await alive.ends()
+
+
+@pytest.mark.asyncio
+async def test_without_swap_all_anonymous_memory_has_no_age_and_might_go(guest: FakeGuest) -> None:
+    alive = Alive(guest)
+    alive.store.patch(patch("[memcg]\nswap = false\n"), by="a test")
+    fresh = alive.store.foresee(patch("[memcg]\nswap = true\n"), by="a test")
+    seen = await asyncio.wait_for(alive.daemon._shown.foresee(fresh), PATIENCE_S)
+    assert seen.now.at_most_bytes == 51_000 * PAGE
+    assert seen.then.unaged_bytes == seen.then.anon_bytes == 20_200 * PAGE
+    assert seen.then.at_most_bytes == 71_200 * PAGE
+    await alive.ends()
+
+
+@pytest.mark.asyncio
+async def test_what_was_swapped_all_along_has_its_ages(guest: FakeGuest) -> None:
+    alive = Alive(guest)
+    fresh = alive.store.foresee(patch("[memcg]\nswappiness_max = 100\n"), by="a test")
+    seen = await asyncio.wait_for(alive.daemon._shown.foresee(fresh), PATIENCE_S)
+    assert seen.then.unaged_bytes == 0
+    assert seen.then.anon_bytes == 20_000 * PAGE
+    await alive.ends()
+
+
+@pytest.mark.asyncio
+async def test_a_compaction_is_foreseen_of_free_memory_as_it_lies(guest: FakeGuest) -> None:
+    reporting_guest(guest, alone=4096)
+    guest.shows("/sys/devices/system/node/node0/compact", "")
+    alive = Alive(guest)
+    fresh = alive.store.foresee(patch("[compact]\ndisabled = true\n"), by="a test")
+    seen = await asyncio.wait_for(alive.daemon._shown.foresee(fresh), PATIENCE_S)
+    assert (seen.then.compaction_bytes, seen.then.compaction_because) == (0, "disabled")
+    assert seen.now.compaction_because == "gain"
+    assert seen.now.compaction_bytes == 4096 // 2 * PAGE
     await alive.ends()

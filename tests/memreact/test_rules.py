@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memreact.rules import MemcgRules, Rules, rules_for, rules_from
+from memreact.value import replace
 from memreact_schemas.config import (
     DEFAULTS,
     LEFT_ALONE,
@@ -102,7 +101,7 @@ def test_what_an_entry_leaves_out_is_the_bases() -> None:
         )
     )
     here = rules_for(rules, "/a", 0)
-    assert here == dataclasses.replace(rules.base, aging_count_min=1)  # D10
+    assert here == replace(rules.base, aging_count_min=1)  # D10
     assert here.swap
     assert here.period_us == 30_000_000
 
@@ -204,7 +203,7 @@ def test_every_number_that_means_never_forces_no_compaction() -> None:
 
 
 def test_rules_that_replace_others_are_looked_up_in_their_own_entries() -> None:
-    rules = dataclasses.replace(rules_of(entry("/a", 7)), cgroups=rules_of(entry("/b", 8)).cgroups)
+    rules = replace(rules_of(entry("/a", 7)), cgroups=rules_of(entry("/b", 8)).cgroups)
     assert [marks(rules, path, (0,))[0] for path in ("/a", "/b")] == [BASE, 8]
 
 

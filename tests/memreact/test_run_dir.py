@@ -157,6 +157,23 @@ def test_a_switch_that_is_gone_is_forgotten(guest: FakeGuest, run_dir: RunDir) -
     assert not os.path.exists(os.path.join(run_dir.path, "switched-on"))
 
 
+def test_both_switches_are_put_back_at_the_end_and_one_alone_when_asked(
+    guest: FakeGuest, run_dir: RunDir
+) -> None:
+    lists = guest.shows("/proc/sys/vm/percpu_pagelist_high_fraction", "8")
+    guest.shows(SWITCH, "0x0007")
+    run_dir.take_lock()
+    for _ in range(2):
+        assert run_dir.remember_switch(guest.layout.lru_gen_enabled, "0x0002")
+        assert run_dir.remember_switch(lists, "0")
+        assert run_dir.put_back_one(lists).restored == [lists]
+        assert run_dir.put_back_one(lists).restored == []
+    assert guest.received(SWITCH) == b"0x0007"
+    run_dir.remember_switch(lists, "5")
+    assert run_dir.put_back(guest.layout).restored == [guest.layout.lru_gen_enabled, lists]
+    assert guest.received("/proc/sys/vm/percpu_pagelist_high_fraction") == b"5"
+
+
 def test_others_may_pass_through_the_directory_and_not_list_it(run_dir: RunDir) -> None:
     run_dir.take_lock()
     assert os.stat(run_dir.path).st_mode & 0o777 == 0o711

@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from memreact.events import Instant
-from memreact.systemd import Notifier, is_journal, puts_back_for_us, watchdog_us
+from memreact.systemd import (
+    Notifier,
+    is_journal,
+    opened_for_us,
+    puts_back_for_us,
+    watchdog_us,
+)
 from tests.fake_guest import FakeGuest
 
 Ear = Callable[[str], socket.socket]
@@ -135,3 +141,17 @@ def test_the_journal_is_known_by_what_the_descriptor_is(guest: FakeGuest) -> Non
 def test_only_our_own_unit_puts_back_for_us() -> None:
     assert puts_back_for_us({"MEMREACT_PUT_BACK": "unit"})
     assert not puts_back_for_us({"INVOCATION_ID": "abc"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "fd"),
+    [
+        ({"LISTEN_PID": "7", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "dev"}, 3),
+        ({"LISTEN_PID": "7", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:dev"}, 4),
+        ({"LISTEN_PID": "7", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "other"}, None),
+        ({"LISTEN_PID": "8", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "dev"}, None),  # inherited
+        ({}, None),
+    ],
+)
+def test_what_systemd_opened_is_known_by_its_name(environ: dict[str, str], fd: int | None) -> None:
+    assert opened_for_us(environ, 7, "dev") == fd

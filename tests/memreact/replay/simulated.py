@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from memreact.events import Event, Instant
 from memreact.policy.state import Step
-from memreact.settings import DEFAULT_ORIGIN, Layer, Settings, load_text, settle
+from memreact.settings.files import load_text
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer, Settings, settle
 from memreact.telemetry.flight import unpacked
 from memreact.telemetry.recorder import About, Follower, Recorder, line_of
 from memreact_schemas.config import DEFAULTS

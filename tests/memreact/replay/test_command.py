@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from memreact.__main__ import main
+from memreact.actions import Because, Decision
 from memreact.events import TimerFired
 from memreact_schemas.trace import VERSION
 from tests.memreact.replay.simulated import RecordedGuest
@@ -43,10 +44,25 @@ def test_one_that_is_the_same_is_a_0(replay: Replay, recording: bytes) -> None:
     assert "the same, every one" in said
 
 
+def test_one_in_which_nothing_happened_says_so(replay: Replay, recording: bytes) -> None:
+    begin = b"".join(recording.splitlines(keepends=True)[:2])
+    code, said, _ = replay(begin + b'{"line":"end","at":1,"because":"time_over"}\n')
+    assert code == 0
+    assert said.startswith("0 steps with 0 decisions: nothing happened\n")
+
+
 def test_a_difference_is_a_1_with_its_line_and_both_sides(replay: Replay, recording: bytes) -> None:
     code, said, _ = replay(altered(recording, TimerFired, actions=()))
     assert code == 1
     assert "other actions\n  recorded []\n  replayed [{" in said
+
+
+def test_no_name_of_a_cgroup_reaches_the_terminal_raw(replay: Replay, recording: bytes) -> None:
+    left = Decision("leave", Because("disabled"), "/a\x1b[2J\u202e\nthe same, every one", 0)
+    code, said, _ = replay(altered(recording, TimerFired, decisions=(left,)))
+    assert code == 1
+    assert all(line.isprintable() for line in said.splitlines())
+    assert "\nthe same, every one" not in said
 
 
 def test_one_that_is_cut_off_is_a_1_after_all_that_was_whole(
