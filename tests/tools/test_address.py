@@ -3,7 +3,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,7 @@ from memreact_tools.address import (
     connect,
     parse_address,
 )
-from tests.tools.servers import monitor, serving
+from tests.tools.servers import TIMEOUT_S, monitor, serving
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,8 @@ def test_each_form_of_an_address_is_read(text: str, address: Address) -> None:
         ("hvsock:/vm.hvsock", "is not unix:"),
         ("hvsock:/vm.hvsock:-1", "port is 0 to 4294967294"),
         ("tcp:1.2.3.4:5", "is not unix:"),
+        ("vsock:3:" + "9" * 5000, "is not unix:"),
+        ("hvsock:/vm.hvsock:" + "9" * 5000, "is not unix:"),
     ],
 )
 def test_a_wrong_address_is_refused_with_the_reason(text: str, why: str) -> None:
@@ -190,6 +195,39 @@ def test_a_failed_connect_is_fatal_at_once_and_says_what_to_look_at(
             connect(UnixAddress(str(tmp_path / "s"), port), timeout_s=60)
         assert isinstance(failed.value.__cause__, OSError)
         assert failed.value.__cause__.errno in (errno.ENOENT, errno.ECONNREFUSED)
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[socket.socket]:
+    """A listener at `s` with no room for one more, until somebody is accepted."""
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as others:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(0)
+        while True:
+            other = others.enter_context(socket.socket(socket.AF_UNIX))
+            other.setblocking(False)  # noqa: FBT003  # socket's own signature
+            try:
+                other.connect(str(tmp_path / "s"))
+            except BlockingIOError:
+                break
+        yield listener
+
+
+def test_where_many_connect_at_once_one_waits_for_a_place(
+    tmp_path: Path, crowded: socket.socket
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(connect, UnixAddress(str(tmp_path / "s")), timeout_s=TIMEOUT_S)
+        first, _ = crowded.accept()
+        first.close()
+        waiting.result().close()
+
+
+def test_a_crowd_that_stays_is_told_in_time(tmp_path: Path, crowded: socket.socket) -> None:
+    began = time.monotonic()
+    with pytest.raises(CouldNotConnect, match="too many others connect"):
+        connect(UnixAddress(str(tmp_path / "s")), timeout_s=0.05)
+    assert time.monotonic() - began >= 0.05
 
 
 def test_a_guest_that_is_not_there_is_told(tmp_path: Path) -> None:

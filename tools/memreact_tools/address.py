@@ -16,6 +16,7 @@ import errno
 import os
 import re
 import socket
+import struct
 import time
 from typing import NamedTuple, TypeAlias
 
@@ -39,9 +40,12 @@ _FORMS = "unix:/PATH, unix:@NAME, vsock:CID:PORT or hvsock:/PATH:PORT"
 # Pythons built without vsock's header lack the name; Linux has the family.
 _AF_VSOCK = getattr(socket, "AF_VSOCK", 40)
 
+_TIMEVAL = struct.Struct("@ll")
 _UNIX = re.compile(r"unix:(?://)?(?P<path>(?:/(?!/)|@).*)", re.DOTALL)
-_VSOCK = re.compile(r"vsock:(?://)?(?P<cid>-?[0-9]+):(?P<port>-?[0-9]+)", re.ASCII)
-_HYBRID = re.compile(r"hvsock:(?://)?(?P<path>/(?!/).*):(?P<port>-?[0-9]+)", re.ASCII | re.DOTALL)
+_VSOCK = re.compile(r"vsock:(?://)?(?P<cid>-?[0-9]{1,20}):(?P<port>-?[0-9]{1,20})", re.ASCII)
+_HYBRID = re.compile(
+    r"hvsock:(?://)?(?P<path>/(?!/).*):(?P<port>-?[0-9]{1,20})", re.ASCII | re.DOTALL
+)
 
 
 class AddressError(ValueError):
@@ -165,12 +169,25 @@ def _connect_once(address: Address, deadline: float) -> socket.socket:
     except OSError as error:
         raise CouldNotConnect(address, _why(error)) from error
     try:
-        stream.settimeout(_left(deadline))
+        if family == socket.AF_UNIX:
+            _wait_at_most(stream, _left(deadline))
+        else:
+            stream.settimeout(_left(deadline))
         stream.connect(name)
     except OSError as error:
         stream.close()
         raise CouldNotConnect(address, _why(error)) from error
     return stream
+
+
+def _wait_at_most(stream: socket.socket, seconds: float) -> None:
+    """Let a unix socket wait for its place among those who connect, which are so many at a time.
+
+    One with a time-out of Python's does not block, and is refused at once where there is none.
+    """
+    whole = int(seconds)
+    part_us = max(1, int((seconds - whole) * 1_000_000))
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(whole, part_us))
 
 
 def _name_of(address: Address) -> tuple[int, bytes | tuple[int, int]]:
@@ -235,6 +252,7 @@ _HINTS = {
     errno.ECONNREFUSED: "nobody listens there: is memreact, or the guest, running?",
     errno.ENODEV: "there is no guest with this CID, or vsock is not loaded here",
     errno.EAFNOSUPPORT: "this kernel has no vsock (modprobe vsock)",
+    errno.EAGAIN: "no answer in time: too many others connect",
     errno.EACCES: "permission denied: root, or the group memreact, may connect",
     errno.ECONNRESET: "the connection was refused or reset by the other side",
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from memreact_schemas import doctor
 from memreact_schemas.agent import (
@@ -43,6 +44,7 @@ from memreact_schemas.control import (
 from memreact_schemas.protobuf import Table, decode, encode
 from memreact_schemas.swap import SwapAdded, SwapArea, SwapAreas, SwapRemoved
 from memreact_schemas.varlink import Call, Reply
+from tests.able import ABLE
 from tests.tools.ctl.statuses import EXPLANATION, STATUS
 
 ROOT = Path(__file__).parents[3]
@@ -53,22 +55,7 @@ __all__ = ["AREA", "IMPORTABLE", "START", "AgentDouble", "Failure", "VarlinkDoub
 
 REPORT = doctor.Report(
     version="1.0",
-    capabilities=doctor.Capabilities(
-        kernel="6.12.0",
-        root=True,
-        page_size=4096,
-        nodes=(0,),
-        cgroup_root="/sys/fs/cgroup",
-        memory_controller=True,
-        memory_reclaim=True,
-        mglru="on",
-        psi="privileged",
-        cgroup_psi=True,
-        page_reporting=False,
-        reporting_order=None,
-        swap=False,
-        rivals=(),
-    ),
+    capabilities=replace(ABLE, page_reporting=False, reporting_order=None, swap=False),
     findings=(
         doctor.Finding(
             job="to the host", status="missing", backend="none", detail="no balloon", remedy="add"

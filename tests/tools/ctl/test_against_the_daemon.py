@@ -12,19 +12,21 @@ import pytest
 from msgspec.structs import replace
 
 from memreact.control.audit import Audit
+from memreact.control.guest import Guest
 from memreact.control.peer import Peer
-from memreact.control.service import Guest, MemreactService
+from memreact.control.service import MemreactService
 from memreact.control.store import SettingsStore
 from memreact.control.ttrpc import ttrpc_protocol
 from memreact.control.varlink import VarlinkProtocol
 from memreact.events import Event, HoldAsked, Instant, ReleaseAsked, RunAsked, SqueezeReleased
 from memreact.run_dir import PushedFile
-from memreact.settings import DEFAULT_ORIGIN, Layer
-from memreact.settings_errors import SettingsError
+from memreact.settings.errors import SettingsError
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer
 from memreact.swap_trouble import SwapTrouble
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact_schemas.config import DEFAULTS, Compact, Memcg
+from memreact_schemas.status import Status
 from memreact_schemas.swap import NoSuchDevice
 from memreact_tools.ctl.__main__ import main
 from tests.tools.ctl.doubles import REPORT
@@ -156,6 +158,7 @@ class Daemon:
         self.audit = Audit(Journal(write=lambda _: None), lambda: Instant(0))
         guest = Guest(
             status=lambda cgroups: replace(STATUS, cgroups=cgroups),
+            whole_status=self._whole_status,
             cgroups=lambda _path: iter(STATUS.cgroups),
             doctor=lambda: REPORT,
             handle=self.events.append,
@@ -164,6 +167,9 @@ class Daemon:
         )
         self.service = MemreactService(self.store, guest, Hub(), self.audit)
         self.peer = MAY_ALL
+
+    async def _whole_status(self) -> Status:
+        return STATUS
 
     def protocol(self) -> asyncio.Protocol:
         """Serve one connection."""

@@ -544,7 +544,9 @@ EVIL = "/a\x1b[2J\x9b31m\u202e\nrevision 9: done"
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
-@pytest.mark.parametrize("line", ["status", "status /a", "get", "set memcg.swap=true", "doctor"])
+@pytest.mark.parametrize(
+    "line", ["status", "status /a", "get", "set memcg.swap=true", "doctor", "explain /shop"]
+)
 def test_no_name_reaches_the_terminal_raw(
     line: str,
     flags: list[str],
@@ -560,6 +562,7 @@ def test_no_name_reaches_the_terminal_raw(
             .replace(b'"/init.scope"', evil)
             .replace(b'"memcg.swap"', evil)
             .replace(b'"no balloon"', evil)
+            .replace(b'"/shop"', evil)
         )
         for name, answer in (
             ("GetStatus", {"status": STATUS}),
@@ -569,6 +572,7 @@ def test_no_name_reaches_the_terminal_raw(
                 "GetDoctor",
                 ANSWERS["GetDoctor"],
             ),
+            ("Explain", ANSWERS["Explain"]),
         )
     }
     assert main([*flags, *line.split(), *(["--all"] if line == "status" else [])]) == 0

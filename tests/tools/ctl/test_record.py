@@ -17,9 +17,11 @@ import pytest
 from memreact.events import Instant, TimerFired
 from memreact.policy.state import State, Step
 from memreact.telemetry.recorder import About, Recorder
+from memreact_schemas.control import Record
 from memreact_schemas.recording import read_lines
 from memreact_schemas.trace import Checkpoint, End, Header, Line, StatusLine, Stepped
 from memreact_tools.ctl.__main__ import main
+from memreact_tools.ctl.record import silence
 from tests.tools.ctl.doubles import START
 from tests.tools.ctl.test_against_the_daemon import MAY_READ, Daemon, _serving
 
@@ -136,6 +138,22 @@ def when_written(file: Path, act: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=wait)
     thread.start()
     return thread
+
+
+@pytest.mark.parametrize(
+    ("quiet_s", "asked", "said"),
+    [
+        (31, Record(), "nothing came in the last 31 s"),
+        (29, Record(), ""),
+        (29, Record(status_seconds=5), "nothing came in the last 29 s"),
+        (900, Record(status_seconds=0), ""),
+        (900, Record(flight=True), ""),
+    ],
+)
+def test_a_stream_that_stalls_until_the_time_is_over_is_told(
+    quiet_s: float, asked: Record, said: str
+) -> None:
+    assert silence(quiet_s, asked) == said
 
 
 def test_ctrl_c_ends_it_whole(daemon: Recording, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_a_stream_ends_with_the_answer_that_does_not_continue(
         (b"\xff\0", "no Varlink"),
         (b'{"parameters":', "ended before"),
         (b'{"error":3}\0', "no Varlink"),
+        (b'{"parameters":{"deep":{"a":"\x97"}}}\0', "no Varlink"),
         (b'{"parameters":' + b"[" * 100_000 + b"\0", "no Varlink"),
     ],
 )

@@ -11,10 +11,19 @@ MIB = 1 << 20
 ANSWER = WhatIfAnswer(
     changed=(ChangedKey(key="memcg.swap", before="false", after="true", origin="pushed"),),
     notes=("this guest has no swap",),
-    now=WhatIfTurn(at_most_bytes=300 * MIB, took_us=1_500_000, aged=3),
+    now=WhatIfTurn(
+        at_most_bytes=300 * MIB,
+        took_us=1_500_000,
+        aged=3,
+        compaction_bytes=12 * MIB,
+        compaction_because="gain",
+    ),
     then=WhatIfTurn(
         at_most_bytes=400 * MIB,
         anon_bytes=100 * MIB,
+        unaged_bytes=90 * MIB,
+        due_in_us=7_000_000,
+        compaction_because="too_little_to_gain",
         protected_bytes=64 * MIB,
         stalled_bytes=MIB,
         left_alone={"frozen": 1, "nothing_cold_yet": 9},
@@ -46,7 +55,10 @@ def test_both_turns_stand_side_by_side() -> None:
     assert lines[0] == "memcg.swap: false -> true"
     assert "evicted                      300.0 MiB   400.0 MiB" in lines
     assert "  of it anonymous                    0   100.0 MiB" in lines
+    assert "    of that without an age           0    90.0 MiB" in lines
+    assert "it begins in                     0.0 s       7.0 s" in lines
     assert "time                             1.5 s       0.0 s" in lines
+    assert "reportable by compaction      12.0 MiB           0" in lines
 
 
 def test_what_is_forbidden_is_told_with_its_amount() -> None:
@@ -54,6 +66,8 @@ def test_what_is_forbidden_is_told_with_its_amount() -> None:
     assert "protection forbids 64.0 MiB more" in text
     assert "stall of the last period forbids 1.0 MiB more" in text
     assert "then left alone: 9 nothing_cold_yet, 1 frozen" in text
+    assert "without an age: swap was off" in text
+    assert "then no compaction: too_little_to_gain" in text
     assert "none can begin just now: paused" in text
     assert "the time is a guess" in text
 

@@ -145,6 +145,21 @@ def test_a_file_that_is_no_toml_is_refused_with_the_line() -> None:
         KataFile.parse("a = 1\na = 2\n")
 
 
+@pytest.mark.parametrize("text", [f"a = {'[' * 50_000}{']' * 50_000}\n", f"a = {'9' * 5000}\n"])
+def test_a_file_that_nests_or_counts_further_than_is_read_is_refused(text: str) -> None:
+    with pytest.raises(Unreadable):
+        KataFile.parse(text)
+
+
+@pytest.mark.parametrize("value", ["[" * 500 + "]" * 500, "9" * 5000])
+def test_whatever_is_commented_out_an_option_is_set(value: str) -> None:
+    text = f"[hypervisor.qemu]\n# {value}\n#x = {value}\n"
+    option = option_named("reclaim_guest_freed_memory")
+    file = KataFile.parse(text)
+    assert findings(file) is not None
+    assert set_option(file, option, "true").document["hypervisor"]["qemu"] == {option.name: True}
+
+
 def test_several_hypervisors_ask_for_a_name() -> None:
     text = "[hypervisor.qemu]\n[hypervisor.clh]\n"
     with pytest.raises(Unreadable, match="qemu, clh"):

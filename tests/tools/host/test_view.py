@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,16 @@ def test_what_a_guest_does_not_tell_is_said(answer: object, why: str, host: Path
     assert told.held_bytes == 450 * MIB
     assert told.reported_bytes is None
     assert why in told.trouble[0]
+
+
+def test_a_guest_whose_answer_is_no_text_is_said(host: Path) -> None:
+    def answers(stream: socket.socket) -> None:
+        stream.recv(1 << 16)
+        stream.sendall(b'{"parameters":{"status":{"version":"\x97"}}}\0')
+
+    with serving(host / "s", answers):
+        (trouble,) = view_of(machine(host), proc=f"{host}/proc").trouble
+    assert "the answer is no Varlink" in trouble
 
 
 def test_a_guest_that_hangs_up_and_one_that_is_not_there_are_said(host: Path) -> None:

@@ -11,23 +11,26 @@ import pytest
 from memreact.account import Account, ZoneAccount
 from memreact.bookkeeper import Bookkeeper
 from memreact.control.audit import Audit
-from memreact.control.service import Guest, MemreactService
+from memreact.control.guest import Guest
+from memreact.control.service import MemreactService
 from memreact.control.store import SettingsStore
 from memreact.control.varlink import VarlinkProtocol
 from memreact.events import Instant
 from memreact.policy.state import State
 from memreact.rules import rules_from
 from memreact.run_dir import PushedFile
-from memreact.settings import DEFAULT_ORIGIN, Layer
+from memreact.settings.layers import DEFAULT_ORIGIN, Layer
 from memreact.telemetry.hub import Hub
 from memreact.telemetry.journal import Journal
 from memreact.telemetry.status import Surroundings, status_of
 from memreact_schemas.config import DEFAULTS
+from memreact_schemas.status import CgroupStatus, Status
 from memreact_tools.ctl.__main__ import main as ctl
 from memreact_tools.host import view as under_test
 from memreact_tools.host.__main__ import main
 from tests.tools.ctl.test_against_the_daemon import MAY_ALL, MAY_READ, _serving
 from tests.tools.host.processes import process
+from tests.whole_status import whole_status_of
 
 MIB, GIB = 1 << 20, 1 << 30
 RULES = rules_from(DEFAULTS)
@@ -61,14 +64,14 @@ class Served:
 
     def _made(self, loop: asyncio.AbstractEventLoop) -> MemreactService:
         books = Bookkeeper(loop, self._read, self._clock)
+
+        def status(cgroups: tuple[CgroupStatus, ...]) -> Status:
+            around = Surroundings("1", Instant(0), ledger=books.status(RULES))
+            return status_of(State(), RULES, self._clock(), around, cgroups)
+
         guest = Guest(
-            status=lambda cgroups: status_of(
-                State(),
-                RULES,
-                self._clock(),
-                Surroundings("1", Instant(0), ledger=books.status(RULES)),
-                cgroups,
-            ),
+            status=status,
+            whole_status=whole_status_of(status, lambda _path: iter(())),
             cgroups=lambda _path: iter(()),
             doctor=lambda: (_ for _ in ()).throw(AssertionError),
             handle=lambda _event: None,

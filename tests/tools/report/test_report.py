@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
+from memreact_tools.report import draw
+from memreact_tools.report.series import Series
 from tests.memreact.replay.simulated import RecordedGuest
 from tests.memreact.replay.test_verify import PERIOD, busy
 from tests.tools.ctl.doubles import START
@@ -23,16 +26,21 @@ def recording() -> bytes:
     return busy(RecordedGuest(PERIOD)).recording()
 
 
+@pytest.fixture(scope="module")
+def fonts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of matplotlib's list of fonts: the first drawing writes it, which takes long."""
+    return tmp_path_factory.mktemp("fonts")
+
+
 @pytest.fixture
-def report(tmp_path: Path) -> Report:
+def report(tmp_path: Path, fonts: Path) -> Report:
     """Draw these bytes into a file of that name."""
 
     def draw(data: bytes, name: str = "report.svg", before: str = "") -> Drawn:
         (tmp_path / "recording").write_bytes(data)
         words = ["report", str(tmp_path / "recording"), "-o", str(tmp_path / name)]
         command = [sys.executable, "-c", f"{before}\n{START}", *words]
-        # matplotlib keeps its list of fonts in a folder of the user's.
-        environment = {"MPLCONFIGDIR": str(tmp_path / "fonts"), "PATH": "/usr/bin:/bin"}
+        environment = {"MPLCONFIGDIR": str(fonts), "PATH": "/usr/bin:/bin"}
         return subprocess.run(
             command, check=False, capture_output=True, text=True, env=environment, timeout=50
         )
@@ -50,6 +58,17 @@ def test_a_recording_is_drawn_and_the_same_one_is_the_same_picture(
     assert picture == (tmp_path / "two.svg").read_text()
     for text in ("held, MiB", "stalled, % of the time", "evicted, MiB", "turn: turn_over"):
         assert text in picture
+
+
+def test_every_line_has_room_whichever_is_the_higher() -> None:
+    series = Series()
+    series.held.points = [(0.0, 100 << 20), (60.0, 90 << 20)]
+    series.host_held.points = [(0.0, 200 << 20), (60.0, 150 << 20)]
+    axes = Figure().subplots()
+    draw._held(axes, series)
+    low, high = axes.get_ylim()
+    assert low == 0
+    assert 200 < high < 250
 
 
 def test_one_that_is_cut_off_is_drawn_up_to_there_and_that_is_told(

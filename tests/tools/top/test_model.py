@@ -54,6 +54,16 @@ def test_moments_of_the_guest_are_put_on_our_clock() -> None:
     assert guest.there(HERE + SECOND) == NOW + SECOND
 
 
+def test_a_guest_whose_clock_stood_still_for_a_while_is_followed() -> None:
+    guest = told(StatusSeen(status()))
+    stood_us = 600 * SECOND
+    guest.take(Told("g", HERE + stood_us + SECOND, Read(reading(NOW + SECOND))))
+    late = decision(1, at_us=NOW + SECOND)
+    guest.take(Told("g", HERE + stood_us + SECOND, Decided(late)))
+    assert guest.log[0].at_us == HERE + stood_us + SECOND
+    assert guest.there(HERE + stood_us + 2 * SECOND) == NOW + 2 * SECOND
+
+
 def test_a_decision_that_is_told_twice_counts_once() -> None:
     guest = told(Decided(decision(1)), Decided(decision(2)), Decided(decision(2)))
     assert [entry.row.number for entry in guest.log if entry.row] == [1, 2]

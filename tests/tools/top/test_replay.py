@@ -124,6 +124,19 @@ def test_what_was_recorded_comes_when_its_time_has_come(tmp_path: Path) -> None:
     recording.close()
 
 
+def test_the_flight_recorder_whose_header_is_made_at_its_end_plays_from_its_begin(
+    tmp_path: Path,
+) -> None:
+    steps = (step(at, f"reason_{at}") for at in range(5, 60, 5))
+    recording, clock = opened(written(tmp_path, [header(60), *steps, end(60)]))
+    assert recording.position() == (0.0, 55.0)
+    assert reasons(recording.take()) == ["reason_5"]
+    clock.now = 12.0
+    assert reasons(recording.take()) == ["reason_10", "reason_15"]
+    recording.jump(0.0)
+    assert reasons(recording.take()) == ["reason_5"]
+
+
 def test_it_plays_faster_and_stands_still(tmp_path: Path) -> None:
     recording, clock = opened(written(tmp_path, MINUTE))
     recording.faster(8.0)

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.skipif(not HAS_TMUX, reason="there is no tmux here")
 ROOT = Path(__file__).parents[3]
 EVIL = "/a\x1b[2J\x1b]0;owned\x07\u65e5\u672c\u202e x"
 PAUSED = "paused        "
+SIZES = ((80, 24), (120, 36), (160, 48))
 COLOURS = re.compile(r"\x1b\[[0-9;]*?(38;2|48;2|38;5|48;5|3[0-7]|4[0-7]|9[0-7]|10[0-7])[0-9;]*m")
 
 
@@ -70,33 +72,34 @@ def is_restored(window: Terminal) -> bool:
     )
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 36), (160, 48)])
-def test_the_picture_fills_the_terminal(
-    window: Terminal, tmp_path: Path, daemon: FakeDaemon, size: tuple[int, int]
+def test_the_picture_fills_the_terminal_and_follows_a_resize(
+    window: Terminal, tmp_path: Path, daemon: FakeDaemon
 ) -> None:
-    window.resize(*size)
+    window.resize(*SIZES[0])
     starts(window, tmp_path)
-    lines = window.until_seen(PAUSED)
-    assert len(lines) == size[1]
-    assert "memreact 0.1.0" in lines[0]
-    assert "help" in lines[-1]
-    assert any("\\x1b[2J" in line for line in lines)
-    assert window.says("pane_title") != "owned"
+    window.until_seen(PAUSED)
+    for width, height in SIZES:
+        window.resize(width, height)
+        lines = window.until(partial(fills, width, height))
+        assert any("\\x1b[2J" in line for line in lines)
+        assert window.says("pane_title") != "owned"
+    window.resize(60, 15)
+    window.until(lambda lines: len(lines) == 15 and "to the host" in "".join(lines))
     window.type("q")
     window.until_seen("ended 0")
     assert is_restored(window)
 
 
-def test_a_resize_is_followed(window: Terminal, tmp_path: Path, daemon: FakeDaemon) -> None:
-    starts(window, tmp_path)
-    window.until_seen("to the host")
-    window.resize(140, 40)
-    lines = window.until_seen("where the memory is")
-    assert len(lines) == 40
-    window.resize(60, 15)
-    window.until(lambda lines: len(lines) == 15 and "to the host" in "".join(lines))
-    window.type("q")
-    window.until_seen("ended 0")
+def fills(width: int, height: int, lines: list[str]) -> bool:
+    """The picture is as high as the window, from its head to its foot, and has what is for it."""
+    picture = "\n".join(lines)
+    return (
+        len(lines) == height
+        and "memreact 0.1.0" in lines[0]
+        and PAUSED in picture
+        and ("where the memory is" in picture) == (width > 80)
+        and "help" in lines[-1]
+    )
 
 
 @pytest.mark.parametrize(

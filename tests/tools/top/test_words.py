@@ -62,6 +62,22 @@ def test_a_reason_comes_with_its_most_telling_figure() -> None:
     assert brief(decision(3, verdict="turn", because="turn_over"), 4096) == ""
 
 
+def test_what_was_waited_comes_with_the_longest_wait_and_its_kind() -> None:
+    delays = {"over_us": 33 * SECOND, "processes": 1, "reclaim_us": 0, "swap_in_us": 24_000}
+    hurt = decision(1, verdict="hurt", because="waited", figures=delays)
+    assert brief(hurt, 4096) == "waited 24 ms, swap-in"
+    assert brief(decision(2, verdict="hurt", because="waited"), 4096) == "waited"
+
+
+@pytest.mark.parametrize(
+    ("because", "text"), [("done", "64M gained"), ("out_of_time", "out of time, 64M gained")]
+)
+def test_a_compaction_comes_with_what_it_gained(because: str, text: str) -> None:
+    figures = {"gained_bytes": 64 << 20, "expected_bytes": 1 << 20}
+    row = decision(1, verdict="compacted", because=because, figures=figures)
+    assert brief(row, 4096) == text
+
+
 def test_a_verdict_that_is_not_known_is_told_as_it_came() -> None:
     assert verdict(decision(1)) == "left alone"
     assert verdict(decision(1, verdict="some_new_word")) == "some new word"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import TypeAlias
 
 from memreact_schemas.control import HOLD_SECONDS_MAX, SOCKET, SQUEEZE_SECONDS_MAX
@@ -18,6 +19,7 @@ _LEVELS = ("error", "warning", "notice", "info", "debug")
 _FORMS = "unix:/PATH, vsock:CID:PORT or hvsock:/PATH:PORT; may be repeated"
 
 
+@functools.cache  # argparse takes longer to make it than to use it
 def parser() -> argparse.ArgumentParser:
     """Return the parser; what it finds has `verb`, and `rule_verb` or `swap_verb` beside some."""
     top = argparse.ArgumentParser(

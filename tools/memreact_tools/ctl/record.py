@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import ceil
@@ -23,10 +24,11 @@ from memreact_tools.ctl.show import refusal_in_words
 from memreact_tools.ctl.varlink_client import BrokenConnection, Refused, stream_of
 from memreact_tools.plain import plain
 
-__all__ = ["record"]
+__all__ = ["record", "silence"]
 
 _DONE, _COULD_NOT = 0, 1
-_STATUS_SECONDS_MAX = 3600
+_STATUS_SECONDS, _STATUS_SECONDS_MAX = 10, 3600
+_MISSED = 3  # lines of status
 _END = b'{"line":"end"'
 _STEP = b'{"line":"step"'
 
@@ -56,7 +58,8 @@ def record(asked: argparse.Namespace, address: Address, *, timeout_s: float) -> 
         except Refused as refused:
             trouble = refusal_in_words(refused.name, bytes(refused.parameters))
         except TimeoutError as error:
-            trouble = "" if writer.lines else why(error)
+            quiet = silence(writer.quiet_s(), parameters)
+            trouble = quiet if writer.lines else why(error)
             writer.end("time_over")
         except (BrokenConnection, CouldNotConnect, ConnectionResetError) as error:
             trouble = why(error)
@@ -88,6 +91,19 @@ def _parameters(asked: argparse.Namespace) -> Record:
         if every > _STATUS_SECONDS_MAX:
             raise Misused(f"a line of status every {_STATUS_SECONDS_MAX} s at least")
     return Record(flight=asked.flight or None, status_seconds=every)
+
+
+def silence(quiet_s: float, asked: Record) -> str:
+    """Say that nothing came for so long that something must have; empty where that is no wonder.
+
+    Args:
+        quiet_s: Seconds since the last line.
+        asked: What was asked for; its lines of status come whatever happens.
+    """
+    every = _STATUS_SECONDS if asked.status_seconds is None else asked.status_seconds
+    if not every or asked.flight or quiet_s <= _MISSED * every:
+        return ""
+    return f"nothing came in the last {quiet_s:.0f} s"
 
 
 def _seconds(asked: argparse.Namespace) -> float | None:
@@ -131,6 +147,7 @@ class _Writer:
         self.steps = 0
         self._file = file
         self._last = b""
+        self._last_at = time.monotonic()
 
     def write(self, answer: Raw) -> None:
         """Write the lines of an answer.
@@ -145,6 +162,11 @@ class _Writer:
         for raw in lines:
             self._line(bytes(raw))
         self._file.flush()
+        self._last_at = time.monotonic()
+
+    def quiet_s(self) -> float:
+        """Return the seconds since something came."""
+        return time.monotonic() - self._last_at
 
     def end(self, because: str) -> None:
         """Write the end, if anything was written before."""

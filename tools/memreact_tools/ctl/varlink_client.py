@@ -125,6 +125,7 @@ def _replies(stream: socket.socket, deadline: Deadline) -> Iterator[Reply]:
 
 def _decoded(frame: bytes) -> Reply:
     try:
+        frame.decode()  # the parameters stay as they came, and msgspec does not look into those
         return decoded(frame, Reply)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BrokenConnection(f"the answer is no Varlink: {error}") from error

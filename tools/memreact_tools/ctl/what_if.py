@@ -29,7 +29,7 @@ def _lines(answer: WhatIfAnswer) -> Iterator[str]:
         yield "these settings are in force already"
     yield from (f"note: {note}" for note in answer.notes)
     yield ""
-    yield "a turn begun now, nothing touched; at the most, for what is in use stays"
+    yield "the next turn, nothing touched; at the most, for what is in use stays"
     yield f"{'':<26}{'now':>12}{'then':>12}"
     yield from _figures(answer.now, answer.then)
     if not answer.rate_measured:
@@ -44,11 +44,15 @@ def _figures(now: WhatIfTurn, then: WhatIfTurn) -> Iterator[str]:
     for name, figures in (
         ("evicted", (now.at_most_bytes, then.at_most_bytes)),
         ("  of it anonymous", (now.anon_bytes, then.anon_bytes)),
+        ("    of that without an age", (now.unaged_bytes, then.unaged_bytes)),
         ("  of it after an aging", (now.after_aging_bytes, then.after_aging_bytes)),
     ):
         yield f"{name:<26}" + "".join(f"{_size(each):>12}" for each in figures)
     yield f"{'cgroups aged':<26}{now.aged:>12}{then.aged:>12}"
+    yield f"{'it begins in':<26}{_span(now.due_in_us):>12}{_span(then.due_in_us):>12}"
     yield f"{'time':<26}{_span(now.took_us):>12}{_span(then.took_us):>12}"
+    gained = (now.compaction_bytes, then.compaction_bytes)
+    yield f"{'reportable by compaction':<26}" + "".join(f"{_size(each):>12}" for each in gained)
     for name, turn in (("now", now), ("then", then)):
         if turn.refused is not None:
             yield f"{name} there would be no turn: {turn.refused}"
@@ -59,6 +63,10 @@ def _because(then: WhatIfTurn) -> Iterator[str]:
         yield f"protection forbids {_size(then.protected_bytes)} more"
     if then.stalled_bytes:
         yield f"stall of the last period forbids {_size(then.stalled_bytes)} more"
+    if then.unaged_bytes:
+        yield "without an age: swap was off, so which of it is in use shows only some periods later"
+    if then.compaction_because and not then.compaction_bytes:
+        yield f"then no compaction: {then.compaction_because}"
     if then.left_alone:
         told = sorted(then.left_alone.items(), key=lambda each: -each[1])
         yield "then left alone: " + ", ".join(f"{count} {code}" for code, count in told)

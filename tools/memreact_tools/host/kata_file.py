@@ -11,9 +11,11 @@ import tomli
 from memreact_tools.host.kata_options import MEM_AGENT, OPTIONS, Option, Value, near, toml_value
 from memreact_tools.host.toml_text import (
     CannotEdit,
+    NotToml,
     Path,
     Statement,
     commented_out,
+    document_of,
     edit_for,
     scan,
     value_at,
@@ -58,8 +60,8 @@ class KataFile:
                 than the one that was.
         """
         try:
-            document = tomli.loads(text)
-        except tomli.TOMLDecodeError as error:
+            document = document_of(text)
+        except NotToml as error:
             raise Unreadable(str(error)) from error
         bare = any(not isinstance(value, (dict, list)) for value in document.values())
         form: Literal["runtime", "agent"] = "agent" if bare else "runtime"

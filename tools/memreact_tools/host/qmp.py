@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from memreact_tools.deadline import Deadline
 from memreact_tools.decoding import decoded
 
 __all__ = [
@@ -127,7 +127,7 @@ def ask_qemu(path: str, *, timeout_s: float) -> Qemu:
     with told(path), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
         stream.settimeout(timeout_s)
         stream.connect(path)
-        return _ask(Lines(stream, time.monotonic() + timeout_s), peer_pid(stream))
+        return _ask(Lines(stream, Deadline(timeout_s)), peer_pid(stream))
 
 
 @contextmanager
@@ -176,10 +176,10 @@ class Lines:
 
     Args:
         stream: Connected to QEMU; it stays the caller's.
-        deadline: The moment, of the monotonic clock in seconds, after which nothing is waited for.
+        deadline: After which nothing is waited for.
     """
 
-    def __init__(self, stream: socket.socket, deadline: float) -> None:
+    def __init__(self, stream: socket.socket, deadline: Deadline) -> None:
         self._stream = stream
         self.deadline = deadline
         self._held = b""
@@ -227,14 +227,7 @@ class Lines:
                 continue
             if len(self._held) > _LINE_BYTES_MAX:
                 raise QmpTrouble("a line without an end")
-            self._held += self._chunk()
-
-    def _chunk(self) -> bytes:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._stream.settimeout(left)
-        chunk = self._stream.recv(_CHUNK)
-        if not chunk:
-            raise QmpTrouble("it hung up")
-        return chunk
+            chunk = self.deadline.receive(self._stream, _CHUNK)
+            if not chunk:
+                raise QmpTrouble("it hung up")
+            self._held += chunk

@@ -17,9 +17,11 @@ import tomli
 __all__ = [
     "CannotEdit",
     "Edit",
+    "NotToml",
     "Path",
     "Statement",
     "commented_out",
+    "document_of",
     "edit_for",
     "scan",
     "value_at",
@@ -41,6 +43,10 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 class CannotEdit(Exception):  # noqa: N818  # reads as what happened
     """The text has the key's place in a form that is not edited here."""
+
+
+class NotToml(Exception):  # noqa: N818  # reads as what happened
+    """A text that is no TOML, or more of it than is read."""
 
 
 class Edit(NamedTuple):
@@ -80,6 +86,18 @@ class Statement(NamedTuple):
     key: Path = ()
     value_start: int = 0
     value_end: int = 0
+
+
+def document_of(text: str) -> dict[str, Any]:
+    """Parse a text.
+
+    Raises:
+        NotToml: It is none, nests too deeply, or has a number of more digits than Python reads.
+    """
+    try:
+        return tomli.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NotToml(str(error)) from error
 
 
 def scan(text: str) -> Iterator[Statement]:
@@ -138,8 +156,8 @@ def _within(path: Path, arrays: set[Path]) -> bool:
 def _header_in_comment(line: str) -> bool:
     rest = _OUT.sub("", line, count=1)
     try:
-        return rest.startswith("[") and bool(tomli.loads(rest))
-    except tomli.TOMLDecodeError:
+        return rest.startswith("[") and bool(document_of(rest))
+    except NotToml:
         return False
 
 
@@ -177,8 +195,8 @@ def commented_out(text: str, statement: Statement) -> tuple[str, Any] | None:
     line = text[statement.start : statement.end]
     rest, count = _OUT.subn("", line, count=1)
     try:
-        pairs = tomli.loads(rest) if count else {}
-    except tomli.TOMLDecodeError:
+        pairs = document_of(rest) if count else {}
+    except NotToml:
         return None
     if len(pairs) != 1 or rest.startswith("["):
         return None

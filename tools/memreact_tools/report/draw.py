@@ -18,6 +18,7 @@ __all__ = ["draw"]
 _MIB = 1 << 20
 _MINUTE_S = 60.0
 _PAUSE = "#d62728"
+_HEADROOM = 1.1
 
 
 def draw(series: Series, path: str) -> None:
@@ -54,7 +55,7 @@ def _held(axes: Axes, series: Series) -> None:
     if series.host_held.points:
         _line(axes, series.host_held, "held, MiB", _MIB, label="as the host said")
     if series.held.points or series.host_held.points:
-        axes.legend(loc="best")
+        axes.legend(loc="lower right")
 
 
 def _throughout(row: Row, until_s: float) -> Row:
@@ -67,7 +68,6 @@ def _throughout(row: Row, until_s: float) -> Row:
 
 def _line(axes: Axes, row: Row, name: str, unit: float, label: str = "") -> None:
     axes.set_ylabel(name)
-    axes.set_ylim(bottom=0, auto=True)
     axes.grid(alpha=0.3)
     if not row.points:
         axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", alpha=0.5)
@@ -81,7 +81,8 @@ def _line(axes: Axes, row: Row, name: str, unit: float, label: str = "") -> None
         marker=".",
         label=label,
     )
-    axes.set_ylim(bottom=0)
+    # Of all lines that are there by now: a limit that was set once is not moved by the next one.
+    axes.set_ylim(0, (axes.dataLim.y1 or 1) * _HEADROOM)
 
 
 def _decisions(axes: Axes, series: Series) -> None:

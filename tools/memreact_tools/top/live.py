@@ -36,7 +36,8 @@ from memreact_tools.top.source import (
 __all__ = ["Intervals", "Live"]
 
 _WAITING_MAX = 4096
-_OTHERS_AT_ONCE = 32  # cgroups that nobody sees just now, whose use is read too
+# Cgroups that nobody sees just now, whose use is read too.
+_OTHERS_AT_ONCE = _OTHERS_A_SECOND = 32
 _SHOWN_MAX = 128
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.25, 4.0
 _STOCK_SHARE = 200  # taking stock may cost a guest one part in so many of its time
@@ -268,10 +269,11 @@ class _Guest:
             self._tell(Met())
             self._changed.set()
             while not self._closing.is_set():
+                next_at = time.monotonic() + every.read
                 asking.look(self.paths)
                 asking.tree(self._changed)
                 asking.stock()
-                self._closing.wait(every.read)
+                self._closing.wait(max(0.0, next_at - time.monotonic()))
 
     def _tell(self, update: Update) -> None:
         self._put(Told(str(self._address), _now_us(), update))
@@ -308,7 +310,8 @@ class _Asking:
         """Some of all cgroups in turn, so that each has been read after a while."""
         if self._turn >= len(self._others):
             self._turn = 0
-        some = self._others[self._turn : self._turn + _OTHERS_AT_ONCE]
+        number = max(1, min(_OTHERS_AT_ONCE, round(_OTHERS_A_SECOND * self._every.read)))
+        some = self._others[self._turn : self._turn + number]
         self._turn += len(some)
         return some
 

@@ -91,6 +91,7 @@ class Recording:
         self._ended_us = 0
         self._packed = False
         self._held: Line | None = None
+        self._before_header_us = _before_header_us(path)
         self._open()
         self._ended_us = max(self._last_moment(), 0)
 
@@ -207,7 +208,9 @@ class Recording:
         self._held = line
         if isinstance(line, Header):
             self._header = line
-            self._first = self._first or line
+        if self._first is None:
+            self._first = self._header
+            return
         self._held_us = max(self._held_us, self._since_begin(line.at))
         self._ended_us = max(self._ended_us, self._held_us)
 
@@ -215,7 +218,8 @@ class Recording:
         """A moment of the guest's clock, which began anew with each boot, on ours."""
         if self._header is None or self._first is None:
             return 0
-        return self._header.wall_us - self._first.wall_us + at_us - self._header.at
+        since_header_us = self._header.wall_us - self._first.wall_us + at_us - self._header.at
+        return self._before_header_us + since_header_us
 
     @property
     def _length_known(self) -> bool:
@@ -232,7 +236,7 @@ class Recording:
         for raw in reversed(lines[1:-1]):
             try:
                 return self._since_begin(msgspec.json.decode(raw, type=_Moment).at)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue
         return 0
 
@@ -256,6 +260,23 @@ class Recording:
                 yield Warned(f"the recording ends: {why}")
             case _:
                 return
+
+
+def _before_header_us(path: str) -> int:
+    """How much sooner than its header a recording begins: the flight recorder's is made at its end.
+
+    Raises:
+        RecordingError: It is no recording.
+        OSError: It cannot be opened.
+    """
+    with opened(path) as file:
+        lines = read_lines(file)
+        _, header = next(lines)
+        try:
+            _, second = next(lines, (0, header))
+        except RecordingError:  # told when it is played up to there
+            return 0
+    return 0 if isinstance(second, Header) else max(header.at - second.at, 0)
 
 
 def _stalls(event: Raw) -> Iterator[Update]:

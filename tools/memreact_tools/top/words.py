@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from memreact_schemas.status import DecisionRow
 from memreact_tools.ctl.show import amount, span
 
@@ -28,6 +30,14 @@ _VERDICTS = {
     "compacted": "compacted",
     "back_off": "backs off",
     "let_go": "let go",
+}
+_WAITED = "waited"
+_WAITS = {
+    "reclaim_us": "reclaim",
+    "swap_in_us": "swap-in",
+    "thrashing_us": "thrashing",
+    "compact_us": "compaction",
+    "block_io_us": "disk",
 }
 _SAID_WITHOUT = {"done", "turn_over"}  # the verdict says it all
 
@@ -82,9 +92,21 @@ def brief(row: DecisionRow, page_bytes: int) -> str:
     if (pages := figures.get("evicted_pages")) and page_bytes:
         out = f"{size(pages * page_bytes)} out"
         because = f"{out}, {because}" if because else out
+    if (gained := figures.get("gained_bytes")) is not None and row.verdict == "compacted":
+        because = f"{because}, {size(gained)} gained".removeprefix(", ")
+    if row.because == _WAITED:
+        because = f"{because}{_longest_wait(figures)}"
     if (possible := figures.get("possible_in_us")) is not None:
         because = f"{because}, {short_span(possible)}"
     return because
+
+
+def _longest_wait(figures: Mapping[str, int]) -> str:
+    kinds = {kind: figures[name] for name, kind in _WAITS.items() if figures.get(name)}
+    if not kinds:
+        return ""
+    longest = max(kinds, key=lambda kind: kinds[kind])
+    return f" {span(kinds[longest])}, {longest}"
 
 
 def figure(name: str, value: int, page_bytes: int) -> tuple[str, str]:

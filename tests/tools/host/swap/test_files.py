@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -51,12 +53,21 @@ def test_a_file_goes_to_the_user_that_runs_the_guest(path: Path) -> None:
     assert path.joinpath("shop.7").stat().st_uid == 0
 
 
-def test_a_size_that_the_file_system_has_not_leaves_nothing(path: Path) -> None:
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file of more than a MiB can be made, whatever the file system."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_size_that_the_file_system_has_not_leaves_nothing(path: Path, small_files: None) -> None:
     with home(path) as here:
         here.make_folder("shop.7", OWNER)
         with here.folder("shop.7") as folder:
             with pytest.raises(SwapTrouble, match="no files of that size"):
-                folder.make("swap0", (1 << 63) - 1, **ME)
+                folder.make("swap0", GIB, **ME)
             assert folder.files() == []
 
 

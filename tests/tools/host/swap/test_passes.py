@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from memreact.value import replace
 from memreact_tools.address import UnixAddress
 from memreact_tools.host.swap.files import Home, open_home
 from memreact_tools.host.swap.inside import Inside

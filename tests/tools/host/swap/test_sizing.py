@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memreact.value import replace
 from memreact_tools.host.swap.sizing import (
     GRAIN_BYTES,
     Decision,

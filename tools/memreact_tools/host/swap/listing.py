@@ -42,6 +42,8 @@ class Row(msgspec.Struct, frozen=True):
         state: For people.
         serial: By which the guest knows the disk.
         used_bytes: What the guest has swapped out to it; None where nobody in it says.
+        failed: Reads and writes of the guest's that the host could not do, such as writes to a file
+            system that is full.
     """
 
     guest: str
@@ -52,6 +54,7 @@ class Row(msgspec.Struct, frozen=True):
     state: str
     serial: str
     used_bytes: int | None = None
+    failed: int = 0
 
 
 def rows(home: Home, look: Look) -> list[Row]:
@@ -81,6 +84,7 @@ def _rows_of(folder: Folder, look: Look) -> list[Row]:
                 state=state or _state(disk, area, known=areas is not None),
                 serial=MARK + file.name,
                 used_bytes=None if area is None else area.used_bytes,
+                failed=disk.failed if disk else 0,
             )
         )
     return made
@@ -89,9 +93,10 @@ def _rows_of(folder: Folder, look: Look) -> list[Row]:
 def _state(disk: Disk | None, area: SwapArea | None, *, known: bool) -> str:
     if disk is None:
         return "not a disk: the next add or remove deletes it"
+    failed = f", {disk.failed} reads and writes failed" if disk.failed else ""
     if not known:
-        return "disk"
-    return "in use" if area else "disk, not in use: the next add takes it into use"
+        return f"disk{failed}"
+    return f"in use{failed}" if area else "disk, not in use: the next add takes it into use"
 
 
 def _ask(owner: Owner | None, look: Look) -> tuple[dict[str, Disk], str]:

@@ -20,6 +20,8 @@ class Disk(NamedTuple):
         pci_path: Slots from the root bus to it, two hexadecimal digits each, as Kata's agent is
             told; empty where it is not known.
         plugged: Whether the guest has it; one that is half made or half removed it has not.
+        failed: Reads and writes of the guest's that the host could not do, where the monitor counts
+            them.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Disk(NamedTuple):
     size_bytes: int
     pci_path: str = ""
     plugged: bool = True
+    failed: int = 0
 
 
 class Monitor(Protocol):

@@ -132,7 +132,9 @@ def _pass(  # noqa: PLR0913, PLR0917  # where, whose, by what, since when, and t
     now_us: int,
 ) -> Passed:
     said = list(_end_what_was_begun(folder, guest.monitor))
-    files = _as_the_guest_has_them(folder, guest.monitor.disks())
+    disks = guest.monitor.disks()
+    said += _what_failed(disks)
+    files = _as_the_guest_has_them(folder, disks)
     decision = decide(settings, pace, files, now_us)
     trouble: SwapTrouble | None = None
     try:
@@ -209,6 +211,15 @@ def _end_what_was_begun(folder: Folder, monitor: Monitor) -> Iterator[str]:
         if file.name not in there:
             folder.remove(file.name)
             yield f"{folder.path}/{file.name}, which was no disk of the guest's, is deleted"
+
+
+def _what_failed(disks: Sequence[Disk]) -> Iterator[str]:
+    for disk in disks:
+        if disk.failed:
+            yield (
+                f"{disk.name}: {disk.failed} reads and writes of the guest's failed: is "
+                f"{disk.path} on a file system that is full?"
+            )
 
 
 def _as_the_guest_has_them(folder: Folder, disks: Sequence[Disk]) -> list[SwapFile]:

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from memreact_tools.deadline import Deadline
 from memreact_tools.host.qmp import Lines, QmpRefused, QmpTrouble, peer_pid, shake_hands, told
 from memreact_tools.host.swap.monitor import MARK, Disk
 from memreact_tools.host.swap.trouble import StillHeld, SwapTrouble
@@ -36,6 +37,16 @@ class _Node(msgspec.Struct):
     name: str = msgspec.field(name="node-name", default="")
     file: str = ""
     image: _Image = msgspec.field(default_factory=_Image)
+
+
+class _Requests(msgspec.Struct):
+    failed_reads: int = msgspec.field(name="failed_rd_operations", default=0)
+    failed_writes: int = msgspec.field(name="failed_wr_operations", default=0)
+
+
+class _Counted(msgspec.Struct):
+    stats: _Requests
+    device: str = msgspec.field(name="qdev", default="")
 
 
 class _Property(msgspec.Struct):
@@ -98,6 +109,7 @@ class QemuMonitor:
         """Return every block node of ours, with a device before it or without."""
         nodes = self._call("query-named-block-nodes", list[_Node], flat=True)
         plugged = {each.name for each in self._list(_NAMED)}
+        failed = self._failed() if any(node.name in plugged for node in nodes) else {}
         return [
             Disk(
                 name=node.name.removeprefix(MARK),
@@ -105,10 +117,20 @@ class QemuMonitor:
                 size_bytes=node.image.size,
                 pci_path=self._pci_path(node.name) if node.name in plugged else "",
                 plugged=node.name in plugged,
+                failed=failed.get(node.name, 0),
             )
             for node in nodes
             if node.name.startswith(MARK)
         ]
+
+    def _failed(self) -> dict[str, int]:
+        """Return how many requests failed, by the name of the device."""
+        counted = self._call("query-blockstats", list[_Counted])
+        return {
+            each.device.removeprefix(f"{_NAMED}/").partition("/")[0]: each.stats.failed_reads
+            + each.stats.failed_writes
+            for each in counted
+        }
 
     def add(self, name: str, path: str, *, direct: bool) -> None:
         """Plug a file in, behind a root port that is free."""
@@ -142,7 +164,7 @@ class QemuMonitor:
         return True
 
     def _await_deleted(self, device: str) -> None:
-        self._lines.deadline = time.monotonic() + self._patience_s
+        self._lines.deadline = Deadline(self._patience_s)
         while True:
             try:
                 event = self._lines.event()
@@ -175,7 +197,7 @@ class QemuMonitor:
                     raise
             else:
                 return
-            self._lines.deadline = time.monotonic() + _LET_GO_S
+            self._lines.deadline = Deadline(_LET_GO_S)
             with self._told(), contextlib.suppress(TimeoutError):
                 self._lines.event()
 
@@ -224,7 +246,7 @@ class QemuMonitor:
             return self._lines.call(command, kind, **arguments)
 
     def _renew(self) -> None:
-        self._lines.deadline = time.monotonic() + self._timeout_s
+        self._lines.deadline = Deadline(self._timeout_s)
 
     def _told(self) -> contextlib.AbstractContextManager[None]:
         return _told(self._path)
@@ -281,7 +303,7 @@ def open_qemu(
         with _told(path):
             stream.settimeout(timeout_s)
             stream.connect(path)
-            lines = Lines(stream, time.monotonic() + timeout_s)
+            lines = Lines(stream, Deadline(timeout_s))
             shake_hands(lines)
         patience_s = timeout_s if patience_s is None else patience_s
         yield QemuMonitor(path, lines, peer_pid(stream), timeout_s, patience_s)
