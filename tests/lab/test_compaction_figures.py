@@ -31,7 +31,10 @@ def test_the_table_has_the_rows_in_the_order_of_what_is_at_work() -> None:
         '+ compaction, "gain"',
         "the same, reporting order 5",
     ]
-    assert lines[1].split()[2:] == ["400", "500", "8.0", "-", "10.0", "3", "12.3", "-"]
+    assert lines[1].split()[2:] == [
+        *("400", "500", "8.0", "0.0", "0.0", "-"),
+        *("10.0", "-", "3", "12.3", "-"),
+    ]
 
 
 def test_a_gain_that_moves_half_and_leaves_no_more_reaches_its_aim() -> None:
@@ -42,12 +45,22 @@ def test_a_gain_that_moves_half_and_leaves_no_more_reaches_its_aim() -> None:
     ("gain", "says"),
     [
         (row("gain", held_mib=401), "leaves 401 MiB with the host"),
-        (row("gain", moved=10_001), "more than half as many"),
+        (row("gain", moved=10_001), "more than half"),
     ],
 )
 def test_a_gain_that_leaves_more_or_moves_too_much_is_told(gain: Figures, says: str) -> None:
     (missed,) = verdicts(rows(row("threshold", moved=20_000), gain))
     assert says in missed
+
+
+def test_pages_that_move_are_compared_at_the_same_give_back() -> None:
+    evict, threshold = row("evict", held_mib=600, moved=0), row("threshold", held_mib=500)
+    twice = row("gain", held_mib=400, moved=10_000)
+    assert verdicts(rows(evict, threshold, twice)) == []
+    (missed,) = verdicts(rows(evict, threshold, row("gain", held_mib=400, moved=10_100)))
+    assert "0.51 as many" in missed
+    (line,) = [each for each in table(rows(evict, twice)).splitlines() if '"gain"' in each]
+    assert line.split()[-4] == "50"
 
 
 def test_free_memory_that_stays_with_the_host_is_told_from_12_mib_on() -> None:

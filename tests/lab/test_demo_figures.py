@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 import pytest
 
@@ -21,6 +20,7 @@ from lab.demo_figures import (
     latency,
     table,
 )
+from memreact.value import replace
 
 MIB = 1 << 20
 CALM = Latency(requests=800, p50_us=5_000, p99_us=20_000)
@@ -116,7 +116,13 @@ TRACE = b"""\
 
 
 def test_the_stop_is_the_end_of_the_write_that_was_under_way() -> None:
-    assert find_stop(TRACE % b"stall_over_limit", "/batch", 200) == Stop(15, "stall_over_limit", 64)
+    trace = TRACE % b"stall_over_limit"
+    assert find_stop(trace, "/batch", 95, 200) == Stop(15, "stall_over_limit", 64)
+
+
+def test_a_limit_that_is_heard_of_before_anybody_stalls_stops_it_too() -> None:
+    assert find_stop(TRACE % b"limit_hit", "/batch", 95, 230) == Stop(-15, "limit_hit", 64)
+    assert find_stop(TRACE % b"limit_hit", "/batch", 216, 230) is None
 
 
 @pytest.mark.parametrize(
@@ -129,4 +135,4 @@ def test_the_stop_is_the_end_of_the_write_that_was_under_way() -> None:
     ],
 )
 def test_another_end_is_no_stop(code: bytes, cgroup: str, stalled_us: int) -> None:
-    assert find_stop(TRACE % code, cgroup, stalled_us) is None
+    assert find_stop(TRACE % code, cgroup, 95, stalled_us) is None

@@ -4,8 +4,10 @@ import array
 
 import pytest
 
+from kernelio.page_reporting import parse_zoneinfo
 from lab.errors import LabError
-from lab.free_frames import free_and_there, mapping_address
+from lab.free_frames import free_and_there, mapping_address, never_told
+from tests.goldens import golden_text
 
 BUDDY, LRU = 1 << 10, 1 << 5
 OWN, ZEROS, SWAPPED = 1 << 63 | 1 << 56, 1 << 63, 1 << 62
@@ -33,3 +35,11 @@ def test_the_guests_memory_is_the_one_mapping_of_its_size() -> None:
 def test_without_exactly_one_such_mapping_nothing_is_said(smaps: str) -> None:
     with pytest.raises(LabError, match="mappings of 1048576 KiB"):
         mapping_address(smaps, 1 << 30)
+
+
+@pytest.mark.parametrize(("order", "never"), [(9, [(0, 4096)]), (6, []), (5, [])])
+def test_the_zone_for_old_devices_is_never_told_of_but_at_a_low_order(
+    order: int, never: list[tuple[int, int]]
+) -> None:
+    zones = parse_zoneinfo(golden_text("6.12/proc/zoneinfo").decode(), "zoneinfo")
+    assert never_told(tuple(zones), order) == never

@@ -1,15 +1,31 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from kernelio.mglru import parse_lru_gen
-from lab.latency_figures import Row, percentile, rows_of, table, verdicts, voids
+from lab.bench.native import KICK_WORDS
+from lab.latency_figures import (
+    Kick,
+    Row,
+    kick_rows,
+    kicks_of,
+    percentile,
+    rows_of,
+    table,
+    verdicts,
+    voids,
+    who_was_first,
+)
 from lab.workload import Line
-from lab.workloads.ftrace import Kick, kick_in, parse_trace, reclaimed_pages
+from lab.workloads import ftrace
+from lab.workloads.ftrace import Kicks, kick_in, kicks_in, parse_trace, reclaimed_pages
 from lab.workloads.interrupt import Stop, Void, figures, first_stop
-from lab.workloads.kick import generations_of
+from lab.workloads.kick import generations_of, parser, print_round
 
 # As a 6.12 kernel prints it, with trace_clock mono.
 TRACE = """\
@@ -39,12 +55,31 @@ def ended(at_us: int, outcome: str) -> dict[str, Any]:
 
 
 def test_a_kick_counts_from_the_wake_by_the_pressure_thread() -> None:
-    assert kick_in(SEEN, STAMP, END) == Kick(100_010_300, 100_010_000)
+    assert kick_in(SEEN, STAMP, END) == ftrace.Kick(100_010_300, 100_010_000)
 
 
 def test_a_wake_before_the_stamp_did_not_lead_to_the_kick() -> None:
-    assert kick_in(SEEN, 100_010_100, END) == Kick(100_010_300, None)
+    assert kick_in(SEEN, 100_010_100, END) == ftrace.Kick(100_010_300, None)
     assert kick_in(SEEN, 100_010_301, END) is None
+
+
+def test_the_kick_of_the_kernel_is_told_from_that_of_the_thread() -> None:
+    trace = """\
+          psimon-77      [000] d..4.   100.010000: sched_waking: comm=memreact-waiter pid=813 \
+prio=120 target_cpu=000
+     kworker/0:1-9       [000] d..2.   100.010040: signal_generate: sig=37 errno=0 code=1 \
+comm=python3 pid=812 grp=0 res=0
+ memreact-waiter-813     [000] d..2.   100.010300: signal_generate: sig=37 errno=0 code=-6 \
+comm=python3 pid=812 grp=0 res=0
+"""
+    kicks = kicks_in(parse_trace(trace.splitlines()), waiter=813)
+    assert kicks == Kicks(100_010_000, by_kernel_us=100_010_040, by_thread_us=100_010_300)
+    assert kicks.first_us == 100_010_040
+    assert kicks_in(SEEN, waiter=813) == Kicks(100_010_000, None, 100_010_300)
+
+
+def test_a_kick_that_no_wake_led_to_is_not_measured() -> None:
+    assert kicks_in([each for each in SEEN if each.event == "signal_generate"], waiter=813) is None
 
 
 def test_only_the_workers_pages_count_and_only_those_after_the_kick() -> None:
@@ -118,6 +153,36 @@ def test_what_missed_its_aim_or_never_stopped_is_said() -> None:
         "call over vsock: 0 of 1 evictions were interrupted",
     ]
     assert verdicts([Row("wake to kick, idle", (200,))], {}, "native") == []
+
+
+def test_a_kick_has_a_row_for_each_way_that_there_was() -> None:
+    kicks = [Kick(40, 900, by_kernel_us=40, by_thread_us=300), Kick(90, 700, by_thread_us=90)]
+    assert kick_rows("idle", kicks) == [
+        Row("wake to kick, idle", (40, 90)),
+        Row("wake to the kernel's own kick, idle", (40,)),
+        Row("wake to the thread's kick, idle", (300, 90)),
+        Row("wake to write returned, idle", (900, 700)),
+    ]
+    assert who_was_first(kicks) == "the kernel was first to kick 1 of 2 times"
+
+
+def test_what_a_kick_prints_is_read_back(capsys: pytest.CaptureFixture[str]) -> None:
+    print_round(Kicks(1000, None, 1200), returned_us=1500)
+    assert kicks_of(capsys.readouterr().out) == [Kick(200, 500, by_thread_us=200)]
+
+
+def test_each_round_has_a_kick() -> None:
+    words = [sys.executable, "-m", "lab.workloads.kick", "--rounds", "2", "--cgroups", "10"]
+    there = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(words, check=False, capture_output=True, text=True, env=there)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [each.by_thread_us == each.wake_to_kick_us for each in kicks_of(done.stdout)] == [
+        True
+    ] * 2
+
+
+def test_the_bench_kicks_by_words_that_are_known() -> None:
+    assert parser().parse_args(KICK_WORDS).pressure
 
 
 def test_the_busy_loop_parses_as_many_cgroups_as_it_says() -> None:

@@ -7,8 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+from lab.bench.rivals import RIVALS
+from lab.bench.series import WORKLOADS, Plan, bench, bench_page
 from lab.breakoff import breakoff
+from lab.chaos import chaos
 from lab.compaction import ROWS, compaction
+from lab.crowd import crowd
 from lab.demo import demo
 from lab.errors import LabError
 from lab.guest import Guest
@@ -24,9 +28,12 @@ from lab.stalls import stalls
 from lab.storm import storm
 from lab.swap import TIERS, swap
 from lab.view import view
+from lab.watched import watched
+from lab.weight import weight_here, weight_in_guest
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _FIGURE_EVERY_S = 5.0
+_CHAOS_S = 600.0
 
 
 def main(words: list[str] | None = None) -> int:
@@ -63,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--kinds", nargs="+", choices=ALL_KINDS, default=ALL_KINDS, help="what to interrupt by"
     )
     latency.add_argument("--native", action="store_true", help="wake to kick here, without a guest")
+    _add_weight(commands.add_parser("weight", help="the memory of an idle daemon, by imports"))
     stormy = commands.add_parser("storm", help="thousands of updates a second, on this machine")
     stormy.set_defaults(command=lambda asked: storm(asked.seconds, asked.rate, asked.disk))
     stormy.add_argument("--seconds", type=float, default=60)
@@ -77,17 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     recorder = commands.add_parser("record", help="record golden samples of kernel files")
     recorder.add_argument("--into", type=Path, default=_REPOSITORY / "tests" / "golden")
     recorder.set_defaults(command=_record)
-    recorded = commands.add_parser("recording", help="record a guest's turns, decide them again")
-    recorded.set_defaults(command=lambda asked: recording(asked.seconds, asked.keep))
-    recorded.add_argument("--seconds", type=float, default=600)
-    recorded.add_argument("--keep", type=Path, default=_REPOSITORY / "build" / "recording.jsonl.gz")
     show = commands.add_parser("demo", help="a guest gives memory back, redis keeps its speed")
     show.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
     show.add_argument("--plot", type=Path, default=_REPOSITORY / "build" / "demo.svg")
     show.add_argument("--screens", type=Path, help="put pictures of memreact-top there")
     show.set_defaults(command=_demo)
+    _add_looking(commands)
     _add_measurements(commands)
     _add_swap(commands)
+    _add_bench(commands)
     for command in (boot, shell, recorder):
         command.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
         command.add_argument("--memory", type=int, default=1024, metavar="MIB")
@@ -96,6 +102,25 @@ def _parser() -> argparse.ArgumentParser:
     clean = commands.add_parser("clean", help=f"remove {cache_dir()}'s content")
     clean.set_defaults(command=_clean)
     return parser
+
+
+def _add_looking(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    """What it costs to look inside, and that what is recorded is decided again."""
+    recorded = commands.add_parser("recording", help="record a guest's turns, decide them again")
+    recorded.set_defaults(command=lambda asked: recording(asked.seconds, asked.keep))
+    recorded.add_argument("--seconds", type=float, default=600)
+    recorded.add_argument("--keep", type=Path, default=_REPOSITORY / "build" / "recording.jsonl.gz")
+    eyes = commands.add_parser("watched", help="whether to be looked at makes the stop later")
+    eyes.set_defaults(command=lambda asked: watched(_package(asked), asked.rounds))
+    eyes.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
+    eyes.add_argument("--rounds", type=int, default=30, help="for each way to watch")
+    many = commands.add_parser("crowd", help="memreact-top on thousands of cgroups")
+    many.set_defaults(command=lambda asked: crowd(_package(asked), asked.cgroups, asked.seconds))
+    many.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
+    many.add_argument("--cgroups", type=int, default=2000)
+    many.add_argument("--seconds", type=float, default=60)
 
 
 def _add_measurements(
@@ -114,7 +139,11 @@ def _add_measurements(
     books = commands.add_parser("ledger", help="memreact's books beside the host's figure")
     books.set_defaults(command=lambda asked: ledger(_package(asked), asked.seconds))
     books.add_argument("--seconds", type=float, default=600)
-    for command in (pieces, ends, seen, books):
+    wild = commands.add_parser("chaos", help="faults at random, and what must hold all the while")
+    wild.set_defaults(command=lambda asked: chaos(_package(asked), asked.seconds, asked.seed))
+    wild.add_argument("--seconds", type=float, default=_CHAOS_S, help="within which faults begin")
+    wild.add_argument("--seed", type=int, default=1, help="the same one gives the same plan")
+    for command in (pieces, ends, seen, books, wild):
         command.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
 
 
@@ -124,7 +153,27 @@ def _add_swap(
     swapping = commands.add_parser("swap", help="cold memory goes to the host's file, and to zram")
     swapping.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
     swapping.add_argument("--tiers", nargs="+", choices=TIERS, default=list(TIERS))
-    swapping.set_defaults(command=lambda asked: swap(asked.deb or _built_package(), asked.tiers))
+    swapping.add_argument(
+        "--adds", type=int, default=0, metavar="N", help="time N disks until they are swap instead"
+    )
+    swapping.set_defaults(command=lambda asked: swap(_package(asked), asked.tiers, asked.adds))
+
+
+def _add_bench(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    beside = commands.add_parser("bench", help="memreact beside its rivals; goes on where it was")
+    beside.add_argument("--deb", type=Path, help="default: the one that `make deb` built")
+    beside.add_argument("--results", type=Path, default=_REPOSITORY / "build" / "bench.jsonl")
+    beside.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=WORKLOADS)
+    beside.add_argument("--rivals", nargs="+", choices=RIVALS, default=(), help="only these")
+    beside.add_argument("--runs", type=int, default=3)
+    beside.add_argument("--seconds", type=float, default=120)
+    beside.set_defaults(command=_bench)
+    shown = commands.add_parser("bench-page", help="docs/benchmarks.md, of what bench measured")
+    shown.add_argument("--results", type=Path, default=_REPOSITORY / "build" / "bench.jsonl")
+    shown.add_argument("--into", type=Path, default=_REPOSITORY / "docs" / "benchmarks.md")
+    shown.set_defaults(command=lambda asked: bench_page(asked.results, asked.into))
 
 
 def _open(arguments: argparse.Namespace) -> Guest:
@@ -185,8 +234,26 @@ def _latency(arguments: argparse.Namespace) -> int:
     return in_guest(arguments.deb, arguments.kernel, arguments.rounds, arguments.kinds)
 
 
+def _add_weight(weight: argparse.ArgumentParser) -> None:
+    weight.set_defaults(command=_weight)
+    weight.add_argument("--deb", type=Path, help="the package to weigh; else that of dist")
+    weight.add_argument("--kernel", choices=KERNELS, default=DEFAULT_KERNEL)
+    weight.add_argument("--native", action="store_true", help="this checkout, on this machine")
+
+
+def _weight(arguments: argparse.Namespace) -> int:
+    if arguments.native:
+        return weight_here()
+    return weight_in_guest(arguments.deb or _built_package(), arguments.kernel)
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     return demo(_package(arguments), arguments.plot, arguments.screens)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    plan = Plan(arguments.workloads, arguments.rivals, arguments.runs, arguments.seconds)
+    return bench(_package(arguments), arguments.results, plan)
 
 
 def _package(arguments: argparse.Namespace) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.compaction_figures import Figures, read_rows, table, verdicts, written
-from lab.free_frames import free_yet_held_bytes
+from lab.free_frames import free_yet_held
 from lab.guest import Guest
 from lab.installed import Installed
 from lab.machine import MachineOptions
@@ -132,9 +132,11 @@ def _measured(name: str, package: Path) -> Figures:
         ended = row.job(guest)
         time.sleep(_SETTLE_S)
         held, took_s = guest.held_bytes(), time.monotonic() - began
-        free_held, free = free_yet_held_bytes(guest), _meminfo(guest, "MemFree")
+        free_held, free = free_yet_held(guest), _meminfo(guest, "MemFree")
         migrated = _vmstat(guest, "pgmigrate_success") - migrated
-        figures = Figures(name, guest.release, took_s, held, free, free_held, migrated)
+        figures = Figures(name, guest.release, took_s, held, free, free_held.all_bytes, migrated)
+        figures.never_told_bytes = free_held.never_told_bytes
+        figures.pinned_bytes = free_held.pinned_bytes
         figures.worked_us = ended.worked_us
         if row.rule is not None:
             _add_what_it_says(figures, service)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from lab.demo_figures import (
     Held,
@@ -126,6 +127,14 @@ def _verdict(found: Sequence[str]) -> int:
     return 1 if found else 0
 
 
+class _Stall(NamedTuple):
+    """When it was asked for, when somebody stalled first, and memreact's trace afterwards."""
+
+    asked_us: int
+    first_us: int
+    trace: bytes
+
+
 class _Show:
     """One run, act by act; `held` and `marks` gather what is plotted.
 
@@ -167,7 +176,7 @@ class _Show:
         saved = gib_minutes_saved(
             [Held(self.held[at - 1].at_s, before.held_bytes), *self.held[at:]]
         )
-        stalled_us, trace = self._stall(redis) if self._screens is None else self._shown(redis)
+        stall = self._stall(redis) if self._screens is None else self._shown(redis)
         self.requests = decode_requests(self.guest.get(_REQUESTS))
         self._mark("redis short of memory")
         waited = decode_waited(*self._short_of_memory(redis))
@@ -177,7 +186,7 @@ class _Show:
             tuple(self._latency(window) for window in windows),
             self._latency(during),
             self._latency(after),
-            find_stop(trace, _STALL_BATCH, stalled_us),
+            find_stop(stall.trace, _STALL_BATCH, stall.asked_us, stall.first_us),
             waited,
         )
 
@@ -214,8 +223,8 @@ class _Show:
             Cgroup(self.guest, "/demo.slice/client"), "redis_client", "--log", _REQUESTS
         )
 
-    def _stall(self, redis: Workload) -> tuple[int, bytes]:
-        """Stall a workload in the middle of a large eviction of its cgroup; when, and the trace."""
+    def _stall(self, redis: Workload) -> _Stall:
+        """Stall a workload in the middle of a large eviction of its cgroup."""
         print(f"demo: {_COLD_MIB} MiB more are read, in a cgroup whose workload will stall")
         batch, aside = Cgroup(self.guest, _STALL_BATCH), Cgroup(self.guest, "/demo.slice/aside")
         Workload(batch, "cold_files", str(_COLD_MIB))
@@ -226,12 +235,13 @@ class _Show:
         while not any(line.what == "signalled" for line in watcher.lines()):
             if time.monotonic() > deadline:
                 print("demo: there was no large eviction to stall in", file=sys.stderr)
-                return 0, b""
+                return _Stall(0, 0, b"")
             self._watch(redis, 2, "until that memory is cold")
         stalled_us = int(stall.wait_for("stalled").figures["first_us"])
         self.marks.append(Mark((stalled_us - self._offset_us) / 1e6, "stall"))
         self._watch(redis, 5, "after the stall")
-        return stalled_us, self.guest.get(_TRACE)
+        asked_us = watcher.wait_for("signals").at_us
+        return _Stall(asked_us, stalled_us, self.guest.get(_TRACE))
 
     def _short_of_memory(self, redis: Workload) -> tuple[str, str]:
         """Give redis less than it uses for a moment; what memreact says of it before and after."""
@@ -245,7 +255,7 @@ class _Show:
         print(f"\n$ memreact-ctl explain {_REDIS}\n{self.guest.run(ask).stdout}")
         return before, after
 
-    def _shown(self, redis: Workload) -> tuple[int, bytes]:
+    def _shown(self, redis: Workload) -> _Stall:
         """The same, looked at by memreact-top."""
         from lab.screens import Screens  # noqa: PLC0415  # needs textual
 

@@ -98,7 +98,8 @@ class Stop:
     """How an eviction ended after a stall began.
 
     Args:
-        after_us: From the first stalled microsecond to the end of the last write.
+        after_us: From the first stalled microsecond to the end of the last write; below zero
+            where that came first.
         because: Why, as memreact says.
         evicted_pages: By the whole eviction, as memreact says.
     """
@@ -189,7 +190,8 @@ class _Explained(msgspec.Struct):
     explanation: _Explanation
 
 
-_STALL_CODES = ("stall", "limit_hit")
+_LIMIT_HIT = "limit_hit"
+_STALL_CODES = ("stall", _LIMIT_HIT)
 
 
 def decode_requests(log: bytes) -> list[tuple[int, int]]:
@@ -236,10 +238,19 @@ def gib_minutes_saved(held: Sequence[Held]) -> float:
     return total / 2**30 / 60
 
 
-def find_stop(trace: bytes, cgroup: str, stalled_us: int) -> Stop | None:
-    """Find in memreact's trace how the eviction of a cgroup ended once a stall began.
+def find_stop(trace: bytes, cgroup: str, asked_us: int, stalled_us: int) -> Stop | None:
+    """Find in memreact's trace how the eviction of a cgroup ended once a stall was made.
 
-    None: the stall was not the reason, or no write was under way when it began.
+    The limit that makes somebody stall may be heard of before anybody has.
+
+    Args:
+        trace: As far as it goes.
+        cgroup: Its path.
+        asked_us: When the stall was asked for.
+        stalled_us: When somebody stalled for the first time.
+
+    Returns:
+        None where the stall was not the reason, or no write was under way when it was made.
     """
     lines = trace[: trace.rfind(b"\n") + 1].splitlines()
     steps = (line for line in lines if b'"event":{' in line)
@@ -253,7 +264,7 @@ def find_stop(trace: bytes, cgroup: str, stalled_us: int) -> Stop | None:
         (
             (entry.at, decision.because)
             for entry in entries
-            if entry.at >= stalled_us
+            if entry.at >= asked_us
             for decision in entry.decisions
             if decision.path == cgroup and decision.verdict == "end"
         ),
@@ -262,7 +273,8 @@ def find_stop(trace: bytes, cgroup: str, stalled_us: int) -> Stop | None:
     if end is None or not any(word in end[1].code for word in _STALL_CODES):
         return None
     # A write that ends before its end is told belongs to the run; the next turn's do not.
-    last_us = max((us for us in ended_us if stalled_us <= us <= end[0]), default=None)
+    since_us = asked_us if end[1].code == _LIMIT_HIT else stalled_us
+    last_us = max((us for us in ended_us if since_us <= us <= end[0]), default=None)
     if last_us is None:
         return None
     pages = end[1].saw.get("evicted_pages", 0)

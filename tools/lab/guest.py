@@ -31,6 +31,7 @@ __all__ = ["Guest"]
 BOOT_S = 300  # a deadline, not an expectation: a busy machine translates slowly
 _RESTORE_S = 60
 _COMMAND_S = 60.0
+_DISK = "disk.ext4"
 
 
 class _Migration(msgspec.Struct):
@@ -94,6 +95,26 @@ class Guest:
             guest.resume_incoming()
             undo.pop_all()
         return guest
+
+    @staticmethod
+    def restore_on(folder: Path, options: MachineOptions, package: Path) -> Guest:
+        """As `restore`, on a disk of its own in `folder`, with which it can be `moved`."""
+        require_packages()
+        state, disk = _saved_with(options, package)
+        own_disk = folder / _DISK
+        _copy_disk(disk, folder, own_disk)
+        return _going_on(options, own_disk, state)
+
+    def moved(self, folder: Path) -> Guest:
+        """Save it, end it, and let it go on in another QEMU, on the disk in `folder`."""
+        state = folder / "state"
+        self.save(state)
+        self.close()
+        return _going_on(self.options, folder / _DISK, state)
+
+    def take_up(self, running: Running) -> Running:
+        """A command that was started in this guest before it moved."""
+        return Running(self._agent, running.pid, running.command)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -336,7 +357,7 @@ def _saved(options: MachineOptions) -> tuple[Path, Path]:
     boot = kernel(options.kernel)
     key = options.key(root_image_key(), boot.release, version, accelerator(boot))
     folder = cache_dir() / f"saved-{options.kernel}-{key}"
-    state, disk = folder / "state", folder / "disk.ext4"
+    state, disk = folder / "state", folder / _DISK
     with exclusive("saved"):
         if not state.exists():
             print(f"lab: booting a {options.kernel} guest once, to be restored later", flush=True)
@@ -357,7 +378,7 @@ def _saved_with(options: MachineOptions, package: Path) -> tuple[Path, Path]:
     base_state, base_disk = _saved(options)
     content = hashlib.sha256(package.read_bytes()).hexdigest()[:16]
     folder = base_state.parent.with_name(f"{base_state.parent.name}-with-{content}")
-    state, disk = folder / "state", folder / "disk.ext4"
+    state, disk = folder / "state", folder / _DISK
     with exclusive("saved-with"):
         if not state.exists():
             for stale in folder.parent.glob(f"{base_state.parent.name}-with-*"):
@@ -369,6 +390,14 @@ def _saved_with(options: MachineOptions, package: Path) -> tuple[Path, Path]:
                 guest.install(package)
                 guest.save(state)
     return state, disk
+
+
+def _going_on(options: MachineOptions, disk: Path, state: Path) -> Guest:
+    with contextlib.ExitStack() as undo:
+        guest = undo.enter_context(Guest(options, disk, incoming=state, keep_disk=True))
+        guest.resume_incoming()
+        undo.pop_all()
+    return guest
 
 
 def _copy_disk(source: Path, folder: Path, disk: Path) -> None:

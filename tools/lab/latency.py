@@ -9,28 +9,38 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from lab.errors import LabError
 from lab.guest import Guest
-from lab.latency_figures import KINDS, Row, rows_of, table, verdicts, voids
+from lab.latency_figures import (
+    KINDS,
+    Row,
+    kick_rows,
+    kicks_of,
+    rows_of,
+    table,
+    verdicts,
+    voids,
+    who_was_first,
+)
 from lab.machine import MachineOptions
-from lab.workload import Cgroup, Line, Workload
+from lab.workload import Cgroup, Line, Workload, put_programs
 
-__all__ = ["ALL_KINDS", "in_guest", "natively"]
+__all__ = ["ALL_KINDS", "MEMORY_MIB", "in_guest", "interruptions", "natively"]
 
 KICK = "kick"
 ALL_KINDS = (*KINDS, KICK)
 
-_MEMORY_MIB = 1536
+MEMORY_MIB = 1536
 _TRACE = "/run/memreact/trace.jsonl"
 _SETTINGS = "/etc/memreact/memreact.toml"
 _DROP_IN = "/etc/systemd/system/memreact.service.d/trace.conf"
 _ALLOW_GUEST = b"[control]\nallow_guest = true\n"
 _OVERRIDE = f"[Service]\nExecStart=\nExecStart=/usr/bin/memreact run --trace {_TRACE}\n"
 _WORK, _SIBLING = "/lat.slice/work", "/lat.slice/sibling"
+_KICKED = "/lat.slice/kicked"
 _CGROUPS = 5000
 _KICKS = 200
+_KICKS_S = 300  # a bound: they take a third of a second each
 _ROUND_S = 15  # a bound on one interruption, its eviction's ripening included
 
 Runner = Callable[[Sequence[str]], str]
@@ -50,15 +60,21 @@ def in_guest(
     Raises:
         LabError: There is no package, or the guest or the daemon failed.
     """
-    options = MachineOptions(kernel=kernel, memory_mib=_MEMORY_MIB)
+    options = MachineOptions(kernel=kernel, memory_mib=MEMORY_MIB)
     with Guest.restore(options, package or _built()) as guest:
         print(f"{guest.release}, {rounds} interruptions of each kind", flush=True)
         interrupting = [kind for kind in kinds if kind != KICK]
-        lines = _interruptions(guest, rounds, interrupting) if interrupting else []
+        lines = interruptions(guest, rounds, interrupting) if interrupting else []
         rows = rows_of(lines)
-        print(voids(lines), flush=True)
+        if interrupting:
+            print(voids(lines), flush=True)
         if KICK in kinds:
-            rows += _kicks(lambda words: guest.run(_in_lab(words), timeout_s=300).stdout)
+            put_programs(guest)
+            guest.run("systemctl stop memreact.service")  # it would be woken by the same stalls
+            where = ("--cgroup", Cgroup(guest, _KICKED).path)
+            rows += _kicks(
+                lambda words: guest.run(_in_lab(words), timeout_s=_KICKS_S).stdout, where
+            )
     return _conclude(rows, dict.fromkeys(interrupting, rounds), under="tcg")
 
 
@@ -83,7 +99,17 @@ def _built() -> Path:
     return Path(found[0])
 
 
-def _interruptions(guest: Guest, rounds: int, kinds: Sequence[str]) -> list[Line]:
+def interruptions(guest: Guest, rounds: int, kinds: Sequence[str]) -> list[Line]:
+    """Start the daemon anew, interrupt it, and return what was seen; for `rows_of`.
+
+    Args:
+        guest: Of MEMORY_MIB, with the package.
+        rounds: Of each kind.
+        kinds: Of KINDS.
+
+    Raises:
+        LabError: The guest or the daemon failed.
+    """
     work, sibling = Cgroup(guest, _WORK), Cgroup(guest, _SIBLING)
     guest.run(f"mkdir -p {os.path.dirname(_DROP_IN)} {os.path.dirname(_SETTINGS)}")
     guest.put_bytes(_OVERRIDE.encode(), _DROP_IN)
@@ -96,25 +122,14 @@ def _interruptions(guest: Guest, rounds: int, kinds: Sequence[str]) -> list[Line
     return driver.lines()
 
 
-def _kicks(run: Runner) -> list[Row]:
+def _kicks(run: Runner, where: Sequence[str] = ()) -> list[Row]:
     rows = []
     for name, cgroups in (("idle", 0), (f"parsing {_CGROUPS}", _CGROUPS)):
-        words = ["lab.workloads.kick", "--rounds", str(_KICKS), "--cgroups", str(cgroups)]
-        rows += _kick_rows(name, run(words))
+        words = ["lab.workloads.kick", "--rounds", str(_KICKS), "--cgroups", str(cgroups), *where]
+        kicks = kicks_of(run(words))
+        print(f"{name}: {who_was_first(kicks)}", flush=True)
+        rows += kick_rows(name, kicks)
     return rows
-
-
-def _kick_rows(name: str, printed: str) -> list[Row]:
-    kicks = [msgspec.json.decode(line, type=_Kick) for line in printed.splitlines()]
-    return [
-        Row(f"wake to kick, {name}", tuple(kick.wake_to_kick_us for kick in kicks)),
-        Row(f"wake to write returned, {name}", tuple(kick.returned_us for kick in kicks)),
-    ]
-
-
-class _Kick(msgspec.Struct):
-    wake_to_kick_us: int
-    returned_us: int
 
 
 def _in_lab(words: Sequence[str]) -> str:

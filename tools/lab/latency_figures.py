@@ -6,9 +6,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from lab.workload import Line
 
-__all__ = ["KINDS", "Row", "percentile", "rows_of", "table", "verdicts", "voids"]
+__all__ = [
+    "KINDS",
+    "Kick",
+    "Row",
+    "kick_rows",
+    "kicks_of",
+    "percentile",
+    "rows_of",
+    "table",
+    "verdicts",
+    "voids",
+    "who_was_first",
+]
 
 KINDS = {
     "same": "stall in the same cgroup",
@@ -49,6 +63,53 @@ class Row(NamedTuple):
 
     name: str
     values: tuple[int, ...]
+
+
+class Kick(msgspec.Struct, frozen=True):
+    """One round of lab.workloads.kick, from the kernel's wake of the waiting thread.
+
+    Args:
+        wake_to_kick_us: To whichever kick came first.
+        returned_us: To the write having returned.
+        by_kernel_us: To the kernel's own kick; None where it gave none.
+        by_thread_us: To the waiting thread's.
+    """
+
+    wake_to_kick_us: int
+    returned_us: int
+    by_kernel_us: int | None = None
+    by_thread_us: int | None = None
+
+
+def kicks_of(printed: str) -> list[Kick]:
+    """Read what lab.workloads.kick printed."""
+    return [msgspec.json.decode(line, type=Kick) for line in printed.splitlines()]
+
+
+def who_was_first(kicks: Sequence[Kick]) -> str:
+    """How often the kernel's own kick came before the thread's, in words."""
+    first = sum(each.by_kernel_us == each.wake_to_kick_us for each in kicks)
+    return f"the kernel was first to kick {first} of {len(kicks)} times"
+
+
+def kick_rows(name: str, kicks: Sequence[Kick]) -> list[Row]:
+    """A row for the first kick, one for each way to be kicked that there was, and the end.
+
+    Args:
+        name: What the loop did meanwhile.
+        kicks: At least one.
+    """
+    figures: dict[str, Sequence[int | None]] = {
+        "wake to kick": [each.wake_to_kick_us for each in kicks],
+        "wake to the kernel's own kick": [each.by_kernel_us for each in kicks],
+        "wake to the thread's kick": [each.by_thread_us for each in kicks],
+        "wake to write returned": [each.returned_us for each in kicks],
+    }
+    rows = [
+        Row(f"{words}, {name}", tuple(us for us in values if us is not None))
+        for words, values in figures.items()
+    ]
+    return [row for row in rows if row.values]
 
 
 def percentile(values: Sequence[int], percent: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from lab.free_frames import free_yet_held_bytes
+from lab.free_frames import free_yet_held
 from lab.guest import Guest
 from lab.installed import Installed
 from lab.ledger_figures import Reading, difference_percent, table
@@ -63,7 +63,7 @@ def ledger(package: Path, seconds: float) -> int:
         later.stop()
         _wait(guest, began + seconds)
         last = _reading(guest, service)
-        free_held = free_yet_held_bytes(guest)
+        free_held = free_yet_held(guest).all_bytes
     print(
         f"{table(first, last)}\nfree, and the host has it, frame by frame  {free_held / _MIB:.1f}"
     )

@@ -14,9 +14,10 @@ import msgspec
 
 from kernelio.process import refuse_huge_pages
 from kernelio.psi import Fired, arm_trigger
-from memreact import daemon
+from memreact import process
 from memreact._lean import leave_out_tls
 from memreact.control.store import SettingsStore
+from memreact.daemon import Daemon
 
 __all__ = ["Counted", "Heard"]
 
@@ -39,7 +40,7 @@ class Heard(msgspec.Struct):
 _HEARD = Heard()
 
 
-class Counted(daemon.Daemon):
+class Counted(Daemon):
     """The daemon, and what it heard."""
 
     def __init__(self, store: SettingsStore, **parts: object) -> None:
@@ -61,8 +62,8 @@ def main() -> int:
     """Run as `memreact run` does, on a guest made of files; settings and its root are the words."""
     refuse_huge_pages()
     leave_out_tls(os.environ)
-    daemon.Daemon = Counted  # type: ignore[misc]
-    code = daemon.run(sys.argv[1], root=sys.argv[2])
+    process.Daemon = Counted  # type: ignore[attr-defined]
+    code = process.run(sys.argv[1], root=sys.argv[2])
     print(msgspec.json.encode(_HEARD).decode())
     return code
 

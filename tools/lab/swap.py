@@ -1,4 +1,4 @@
-"""Guest swap, shown: cold memory goes to the host's file, or to zram, and comes back right.
+"""Guest swap, shown: cold memory goes to the host's file, or to memreact's zram, and comes back.
 
 A guest of 1 GiB with 300 MB of cold and 100 MB of hot anonymous memory, once for each kind of swap.
 """
@@ -21,42 +21,75 @@ from lab.errors import CommandFailed, LabError
 from lab.guest import Guest
 from lab.host import cache_dir, install_missing, remove
 from lab.hybrid import Bridge
+from lab.swap_adds import adds
 from lab.swap_figures import Held, Tier, failures, table
-from lab.workload import Cgroup, Workload, zram_swap
+from lab.workload import Cgroup, Workload
 from memreact_schemas.control import PORT
+from memreact_schemas.status import LedgerTally
 from memreact_tools.host.swap.filesystem import IN_MEMORY, kind_of
 
 __all__ = ["TIERS", "swap"]
 
 _COLD_MIB, _HOT_MIB = 300, 100
 _PERIOD_S, _PERIODS = 5, 6
+_COMPACT_S = 10
 _WINDOW_S = 10
 _SETTLE_S = 5
-_ZRAM_PRIORITY = 100
+# What zram left in pieces is gathered by compactions, and told to the host seconds later.
+_LOOK_S, _STILL_LOOKS, _LOOKS_MAX, _STILL_BYTES = 5, 4, 24, 4 << 20
 _HOST_S = 300
+_STOP_S = 60
 _BLOCK_BYTES = 512
 _SETTINGS = f"""\
 [memcg]
 period_secs = {_PERIOD_S}
 swap = true
 swappiness_max = 200
+[swap]
+zram_percent = {{zram_percent}}
+[compact]
+period_secs = {_COMPACT_S}
 [control]
 allow_guest = true
 """
+_GONE = (
+    'while [ "$(systemctl is-active memreact-put-back.service)" != inactive ]; do sleep 0.1; done; '
+    "[ $(cat /sys/block/zram*/disksize | grep -vcx 0) = 0 ] && ! grep -q zram /proc/swaps"
+)
 
 
 class _Kind(NamedTuple):
-    """Which swap there is: a file of the host's, and zram of so many MiB."""
+    """Which swap there is: a file of the host's, and zram of so much of the guest's memory."""
 
     file: bool
-    zram_mib: int
+    zram_percent: int
 
 
 TIERS = {
-    "host": _Kind(file=True, zram_mib=0),
-    "zram": _Kind(file=False, zram_mib=400),
-    "zram-above-host": _Kind(file=True, zram_mib=128),
+    "host": _Kind(file=True, zram_percent=0),
+    "zram": _Kind(file=False, zram_percent=40),
+    "zram-above-host": _Kind(file=True, zram_percent=13),
 }
+
+
+class _Zram(NamedTuple):
+    """What lies in zram, what that takes, and what of it memreact's ledger knows, bytes."""
+
+    stored: int = 0
+    taken: int = 0
+    by_ledger: int = 0
+
+
+class _Ledger(msgspec.Struct):
+    since_start: LedgerTally
+
+
+class _Status(msgspec.Struct):
+    ledger: _Ledger
+
+
+class _Told(msgspec.Struct):
+    status: _Status
 
 
 class _Row(msgspec.Struct):
@@ -65,17 +98,21 @@ class _Row(msgspec.Struct):
     used_bytes: int | None = None
 
 
-def swap(package: Path, names: Sequence[str]) -> int:
+def swap(package: Path, names: Sequence[str], times: int = 0) -> int:
     """Show each kind of swap and print the table; 0 if it shows what it should.
 
     Args:
         package: The .deb to install in the guest.
         names: Of TIERS.
+        times: Time instead how long it takes a disk to become swap, so often.
 
     Raises:
         LabError: A guest, a workload in it or memreact-host failed.
     """
     install_missing()
+    if times:
+        with _folder() as folder:
+            return adds(package, folder, times)
     began = time.monotonic()
     tiers = []
     with _folder() as folder:
@@ -135,30 +172,42 @@ class _Show:
             self._host("add")
         self._say(f"{_PERIODS} periods of {_PERIOD_S} s")
         time.sleep(_PERIODS * _PERIOD_S)
+        self._until_still()
         after = self._held(hot, "after them")
         file_bytes, swapped = self._file()
-        stored, taken = self._zram()
+        zram = self._zram()
         self._say("the cold part is read")
         cold.signal("USR1")
         right = cold.wait_for("read", timeout_s=_HOST_S).figures["crc"] == crc
-        gone = self._removed() if self._kind.file else None
+        gone = self._removed()
         return Tier(
             name=self._name,
             before=before,
             after=after,
             file_bytes=file_bytes,
             file_swapped_bytes=swapped,
-            zram_stored_bytes=stored,
-            zram_taken_bytes=taken,
+            zram_stored_bytes=zram.stored,
+            zram_taken_bytes=zram.taken,
+            zram_ledger_bytes=zram.by_ledger,
             came_back_right=right,
             gone=gone,
         )
 
     def _prepare(self) -> None:
         self._guest.run("systemctl stop memreact.service; mkdir -p /etc/memreact")
-        self._guest.put_bytes(_SETTINGS.encode(), "/etc/memreact/memreact.toml")
-        if self._kind.zram_mib:
-            zram_swap(self._guest, self._kind.zram_mib, priority=_ZRAM_PRIORITY)
+        settings = _SETTINGS.format(zram_percent=self._kind.zram_percent)
+        self._guest.put_bytes(settings.encode(), "/etc/memreact/memreact.toml")
+
+    def _until_still(self) -> None:
+        """Wait until what the host holds falls no more."""
+        least, still = self._guest.held_bytes(), 0
+        for _ in range(_LOOKS_MAX):
+            time.sleep(_LOOK_S)
+            held = self._guest.held_bytes()
+            still = still + 1 if held > least - _STILL_BYTES else 0
+            least = min(least, held)
+            if still == _STILL_LOOKS:
+                return
 
     def _held(self, hot: Workload, when: str) -> Held:
         """Look for a window of time: what the hot part had to read back in it, and what is held."""
@@ -175,15 +224,22 @@ class _Show:
         rows = msgspec.json.decode(self._host("list", "--json"), type=list[_Row])
         return sum(row.allocated_bytes for row in rows), sum(row.used_bytes or 0 for row in rows)
 
-    def _zram(self) -> tuple[int, int]:
-        if not self._kind.zram_mib:
-            return 0, 0
-        words = self._guest.run("cat /sys/block/zram0/mm_stat").stdout.split()
-        return int(words[0]), int(words[2])
+    def _zram(self) -> _Zram:
+        if not self._kind.zram_percent:
+            return _Zram()
+        name = "$(grep -o 'zram[0-9]*' /proc/swaps)"
+        words = self._guest.run(f"cat /sys/block/{name}/mm_stat").stdout.split()
+        told = self._guest.run("memreact-ctl --json status").stdout
+        ledger = msgspec.json.decode(told, type=_Told).status.ledger
+        return _Zram(int(words[0]), int(words[2]), ledger.since_start.zram_taken_bytes)
 
     def _removed(self) -> bool:
-        self._host("remove")
-        return not os.listdir(self._folder)
+        """Have the host's file removed, and zram put back by memreact's final stop."""
+        if self._kind.file:
+            self._host("remove")
+        self._guest.run("systemctl stop memreact.service")
+        zram_gone = self._guest.run(_GONE, check=False, timeout_s=_STOP_S).code == 0
+        return zram_gone and not os.listdir(self._folder)
 
     def _host(self, verb: str, *words: str) -> str:
         """Run memreact-host as people do."""

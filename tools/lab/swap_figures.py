@@ -38,8 +38,9 @@ class Tier:
         file_swapped_bytes: What the guest has swapped out to it.
         zram_stored_bytes: The same to zram, before it is compressed.
         zram_taken_bytes: What zram takes of the guest's memory for that.
+        zram_ledger_bytes: What it took for evictions, by memreact's ledger.
         came_back_right: The cold part was read whole, and is what it was.
-        gone: The swap was removed, and its file with it; None where there is no file.
+        gone: The swap was removed, its file with it, and zram was put back by a final stop.
     """
 
     name: str
@@ -49,8 +50,9 @@ class Tier:
     file_swapped_bytes: int
     zram_stored_bytes: int
     zram_taken_bytes: int
+    zram_ledger_bytes: int
     came_back_right: bool
-    gone: bool | None
+    gone: bool
 
     @property
     def back_bytes(self) -> int:
@@ -66,10 +68,11 @@ _ROWS: tuple[tuple[str, Callable[[Tier], str]], ...] = (
     ("swapped out to it, MiB", lambda t: _mib(t.file_swapped_bytes)),
     ("swapped out to zram, MiB", lambda t: _mib(t.zram_stored_bytes)),
     ("zram takes for that, MiB", lambda t: _mib(t.zram_taken_bytes)),
+    ("the same by the ledger, MiB", lambda t: _mib(t.zram_ledger_bytes)),
     ("hot part's major faults before", lambda t: str(t.before.hot_faults)),
     ("and after, in as long", lambda t: str(t.after.hot_faults)),
     ("the cold part came back right", lambda t: _yes(t.came_back_right)),
-    ("swap removed, its file gone", lambda t: _yes(t.gone)),
+    ("removed, no file or zram left", lambda t: _yes(t.gone)),
 )
 
 
@@ -77,8 +80,8 @@ def _mib(size: int | None) -> str:
     return "-" if size is None else f"{size / _MIB:.0f}"
 
 
-def _yes(answer: bool | None) -> str:  # noqa: FBT001  # our own
-    return "-" if answer is None else "yes" if answer else "NO"
+def _yes(answer: bool) -> str:  # noqa: FBT001  # our own
+    return "yes" if answer else "NO"
 
 
 def table(tiers: Sequence[Tier]) -> str:
@@ -109,12 +112,14 @@ def _of(tier: Tier) -> Iterator[str]:
         yield f"the hot part had {more} major faults more"
     if not tier.came_back_right:
         yield "what was swapped out did not come back right"
-    if tier.gone is False:
-        yield "the swap was removed, and its file is not gone"
+    if not tier.gone:
+        yield "the swap was removed, and its file or zram is not gone"
     if tier.file_bytes is not None and not _is_in(tier.file_bytes, tier.file_swapped_bytes):
         yield "what was swapped out is not in the host's file"
     if not tier.file_swapped_bytes + tier.zram_stored_bytes:
         yield "nothing was swapped out"
+    if bool(tier.zram_ledger_bytes) != bool(tier.zram_taken_bytes):
+        yield "what zram takes is not what memreact's ledger knows of"
 
 
 def _is_in(file_bytes: int, swapped_bytes: int) -> bool:

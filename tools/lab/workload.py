@@ -13,7 +13,7 @@ from lab.agent import Running
 from lab.errors import CommandFailed, DeadlinePassed
 from lab.guest import Guest
 
-__all__ = ["CGROUP_ROOT", "Cgroup", "Line", "Workload", "zram_swap"]
+__all__ = ["CGROUP_ROOT", "Cgroup", "Line", "Workload", "put_programs", "zram_swap"]
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 _PROGRAMS = Path(__file__).with_name("workloads")
@@ -92,8 +92,7 @@ class Workload:
 
     def __init__(self, cgroup: Cgroup, program: str, *words: str, ready_s: float = 120) -> None:
         self.guest = cgroup.guest
-        if self.guest.run(["test", "-d", _THERE], check=False).code:
-            self.guest.put_tree(_PROGRAMS, f"{_THERE}/lab/workloads")
+        put_programs(self.guest)
         self._seen = f"/run/lab-{program}-{time.monotonic_ns()}.out"
         self.guest.put_bytes(b"", self._seen)
         command = (
@@ -142,6 +141,11 @@ class Workload:
                 raise DeadlinePassed(f"{self.running.command}: no {what!r} in {timeout_s:.0f} s")
             time.sleep(_POLL_S)
 
+    def follow(self, guest: Guest) -> None:
+        """Go on with it where its guest went on."""
+        self.guest = guest
+        self.running = guest.take_up(self.running)
+
     def signal(self, name: str) -> None:
         """Send it a signal, such as "USR1"."""
         self.running.kill(name)
@@ -157,8 +161,15 @@ class Workload:
             what, at_us = cast("str", values.pop("what")), cast("int", values.pop("at_us"))
             figures = cast("dict[str, int | float]", values)
         except (msgspec.DecodeError, KeyError) as error:
-            raise CommandFailed(self.running.command, 0, whole) from error
+            told = f"{whole}\nnot a line of a workload's: {text!r}"
+            raise CommandFailed(self.running.command, 0, told) from error
         return Line(what, at_us, figures)
+
+
+def put_programs(guest: Guest) -> None:
+    """Put all of lab/workloads under /opt/lab, unless they are there."""
+    if guest.run(["test", "-d", _THERE], check=False).code:
+        guest.put_tree(_PROGRAMS, f"{_THERE}/lab/workloads")
 
 
 def zram_swap(guest: Guest, mib: int, *, priority: int = -1) -> None:

@@ -8,41 +8,48 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 __all__ = [
     "EVENTS",
+    "KICK",
     "WAITER",
     "WORKER",
     "Kick",
+    "Kicks",
     "Seen",
     "Tracing",
     "kick_in",
+    "kicks_in",
     "parse_trace",
+    "probe",
     "reclaimed_pages",
 ]
 
 _ROOT = "/sys/kernel/tracing"
 _BUFFER_KB = 8192  # of each CPU: a round fills a small part
 WAITER, WORKER = "memreact-waiter", "memreact-worker"
-_KICK = 37  # SIGRTMIN + 3, as the kernel counts
+_NO_FILTER = "0"
+KICK = 37  # SIGRTMIN + 3, as the kernel counts
 EVENTS: Mapping[str, str] = {
     "sched/sched_waking": f'comm == "{WAITER}"',
-    "signal/signal_generate": f"sig == {_KICK}",
+    "signal/signal_generate": f"sig == {KICK}",
     "vmscan/mm_vmscan_lru_shrink_inactive": "",
 }
-_LINE = re.compile(r"\s*(.+)-\d+\s+\[\d+\]\s+\S+\s+(\d+)\.(\d{6}): (\w+): (.*)")
+_LINE = re.compile(r"\s*(.+)-(\d+)\s+\[\d+\]\s+\S+\s+(\d+)\.(\d{6}): (\w+): (.*)")
 _RECLAIMED = re.compile(r"\bnr_reclaimed=(\d+)")
 
 
 class Seen(NamedTuple):
-    """One event: which task it happened in, when, what, and the rest of its line."""
+    """One event: which task it happened in, when, what, the rest of its line, and the thread."""
 
     task: str
     at_us: int
     event: str
     text: str
+    thread: int = 0
 
 
 class Kick(NamedTuple):
@@ -50,6 +57,19 @@ class Kick(NamedTuple):
 
     at_us: int
     woken_us: int | None
+
+
+class Kicks(NamedTuple):
+    """The first kicks after one wake, each of its path; None is one that was not seen."""
+
+    woken_us: int
+    by_kernel_us: int | None
+    by_thread_us: int | None
+
+    @property
+    def first_us(self) -> int | None:
+        """The moment of that which came first."""
+        return min((at for at in self[1:] if at is not None), default=None)
 
 
 class Tracing:
@@ -63,23 +83,40 @@ class Tracing:
     """
 
     def __init__(self, events: Mapping[str, str] = EVENTS) -> None:
-        if not os.path.exists(f"{_ROOT}/trace"):
-            subprocess.run(["mount", "-t", "tracefs", "tracefs", _ROOT], check=True)
+        _mount()
         _write("trace_clock", "mono")
         _write("buffer_size_kb", str(_BUFFER_KB))
         for event, condition in events.items():
-            if condition:
-                _write(f"events/{event}/filter", condition)
+            _write(f"events/{event}/filter", condition or _NO_FILTER)
             _write(f"events/{event}/enable", "1")
 
     def clear(self) -> None:
         """Forget what was recorded."""
         _write("trace", "")
 
+    def pause(self) -> None:
+        """Record no more, so that what is there can be read from outside."""
+        _write("tracing_on", "0")
+
     def seen(self) -> list[Seen]:
         """All since the last `clear`, in the order of time."""
         with open(f"{_ROOT}/trace") as file:
             return parse_trace(file)
+
+
+def probe(definitions: Iterable[str]) -> None:
+    """Make events of functions of the kernel's, by Documentation/trace/kprobetrace.rst."""
+    _mount()
+    # Opened without O_APPEND it would forget the events that it has; Python's "a" seeks, and fails.
+    fd = os.open(f"{_ROOT}/kprobe_events", os.O_WRONLY | os.O_APPEND)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        for definition in definitions:
+            file.write(f"{definition}\n".encode())
+
+
+def _mount() -> None:
+    if not os.path.exists(f"{_ROOT}/trace"):
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", _ROOT], check=True)
 
 
 def _write(name: str, text: str) -> None:
@@ -91,7 +128,7 @@ def parse_trace(lines: Iterable[str]) -> list[Seen]:
     """Read the text form of the trace; what is no event is left out."""
     matches = (_LINE.fullmatch(line.rstrip("\n")) for line in lines)
     return [
-        Seen(match[1], int(match[2]) * 1_000_000 + int(match[3]), match[4], match[5])
+        Seen(match[1], int(match[3]) * 1_000_000 + int(match[4]), match[5], match[6], int(match[2]))
         for match in matches
         if match
     ]
@@ -112,6 +149,22 @@ def kick_in(seen: Iterable[Seen], since_us: int, until_us: int) -> Kick | None:
         if each.event == "signal_generate":
             return Kick(each.at_us, woken_us)
     return None
+
+
+def kicks_in(seen: Sequence[Seen], waiter: int) -> Kicks | None:
+    """The first kick by the kernel, and by the waiting thread; None if no wake led to any.
+
+    Args:
+        seen: Wakes of one waiting thread and kicks of one worker.
+        waiter: That thread.
+    """
+    first = kick_in(seen, 0, sys.maxsize)
+    if first is None or first.woken_us is None:
+        return None
+    kicks = [each for each in seen if each.event == "signal_generate"]
+    by_kernel = (each.at_us for each in kicks if each.thread != waiter)
+    by_thread = (each.at_us for each in kicks if each.thread == waiter)
+    return Kicks(first.woken_us, next(by_kernel, None), next(by_thread, None))
 
 
 def reclaimed_pages(seen: Iterable[Seen], since_us: int, until_us: int) -> int:

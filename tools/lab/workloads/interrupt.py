@@ -1,8 +1,8 @@
 """Interrupt a running eviction again and again, and tell how long each one took to stop.
 
 Runs in the guest beside the installed daemon, whose trace it follows, so that no round waits for
-the host. Each round fills a cgroup with cold file cache, waits until the daemon evicts it with at
-least 448 MiB left, and a random moment later makes one of these happen:
+the host. Each round fills a cgroup up with cold file cache, waits until the daemon evicts it with
+at least 448 MiB left, and a random moment later makes one of these happen:
 
     same      an I/O stall in that very cgroup (direct reads)
     sibling   a memory stall in another (memory.high)
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import mmap
 import os
 import random
 import time
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 
 from lab.workloads.calls import KataCall, VarlinkCall, connected
 from lab.workloads.child import Child
+from lab.workloads.direct import Reads
 from lab.workloads.ftrace import Seen, Tracing, kick_in, reclaimed_pages
 from lab.workloads.lines import monotonic_us, say
 from lab.workloads.stall import High, Toucher, first_stalled_us, some_total_us
@@ -34,6 +34,7 @@ __all__ = ["Entry", "Follower", "Stop", "Void", "figures", "first_stop", "stalls
 
 _MIB = 1 << 20
 _COLD_MIB = 640
+_LONGEST_FILE = 8 << 30
 _AHEAD = _MIB  # the kernel reads no more ahead at once
 _LEAST_LEFT = 448 * _MIB  # so that 256 MiB are left when the moment has come
 _DELAY_S = (0.010, 0.150)
@@ -41,8 +42,6 @@ _STALL_US = 300_000
 _SETTLE_S = 0.3
 _PATIENCE_S = 40.0
 _LOOK_S = 0.002
-_DIRECT_MIB = 16
-_DIRECT_READ = 1 << 20
 _FILES = "/var/cache"
 _CGROUPS = "/sys/fs/cgroup"
 _STAYS_AWAY = ("pause", "rules", "hold", "stall_over_limit")
@@ -113,44 +112,47 @@ class Work:
 
     def __init__(self, cgroup: str) -> None:
         self._pressure = os.open(f"{cgroup}/io.pressure", os.O_RDONLY)
-        self._fd = _direct_file(f"{_FILES}/direct")
-        self._buffer = mmap.mmap(-1, _DIRECT_READ)
+        self._reads = Reads(f"{_FILES}/direct")
+        self._cold = _ColdCache(cgroup)
 
     def __call__(self, word: str) -> int:
         """Do "fill" or "stall"; the latter answers with its first stalled microsecond, or 0."""
-        return _fill() if word == "fill" else self._stall()
+        return self._cold.fill() if word == "fill" else self._stall()
 
     def _stall(self) -> int:
         first_us, total_us = 0, some_total_us(self._pressure)
-        began_us = at = monotonic_us()
+        began_us = monotonic_us()
         while (stamp_us := monotonic_us()) < began_us + _STALL_US:
-            at = (at + 1) % _DIRECT_MIB
-            os.preadv(self._fd, [self._buffer], at * _DIRECT_READ)
+            self._reads.next()
             if not first_us and some_total_us(self._pressure) != total_us:
                 first_us = stamp_us
         return first_us
 
 
-def _direct_file(path: str) -> int:
-    with open(path, "wb") as file:
-        file.writelines(os.urandom(_MIB) for _ in range(_DIRECT_MIB))
-        os.fsync(file.fileno())
-    return os.open(path, os.O_RDONLY | os.O_DIRECT)
+class _ColdCache:
+    """Clean page cache without a disk, that nobody touched: a file of holes that is read ahead.
 
-
-def _fill() -> int:
-    """Have a file of holes read ahead: clean page cache without a disk, that nobody touched.
-
-    It is cut first, which drops its pages and their shadows: what is read again is no refault, by
-    which the daemon would rightly slow down.
+    It is read ever further, so that nothing comes back that was evicted: by such refaults the
+    daemon would rightly slow down.
     """
-    fd = os.open(f"{_FILES}/cold", os.O_RDWR | os.O_CREAT, 0o600)
-    os.ftruncate(fd, 0)
-    os.ftruncate(fd, _COLD_MIB * _MIB)
-    for at in range(0, _COLD_MIB * _MIB, _AHEAD):
-        os.posix_fadvise(fd, at, _AHEAD, os.POSIX_FADV_WILLNEED)
-    os.close(fd)
-    return _COLD_MIB
+
+    def __init__(self, cgroup: str) -> None:
+        self._current = os.open(f"{cgroup}/memory.current", os.O_RDONLY)
+        self._fd = os.open(f"{_FILES}/cold", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._end = 0
+
+    def fill(self) -> int:
+        """Have the cgroup as large as it shall be, in MiB; what is left of the last time stays."""
+        if self._end > _LONGEST_FILE:  # the kernel remembers what was evicted, until it is cut off
+            os.ftruncate(self._fd, 0)
+            self._end = 0
+        missing = max(0, _COLD_MIB * _MIB - int(os.pread(self._current, 32, 0)))
+        starts = range(self._end, self._end + missing, _AHEAD)
+        os.ftruncate(self._fd, starts.stop + _AHEAD)
+        for at in starts:
+            os.posix_fadvise(self._fd, at, _AHEAD, os.POSIX_FADV_WILLNEED)
+        self._end += len(starts) * _AHEAD
+        return _COLD_MIB
 
 
 def stalls_by_high(cgroup: str) -> Callable[[str], int]:

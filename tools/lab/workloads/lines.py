@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 __all__ = ["monotonic_us", "say"]
@@ -10,7 +11,9 @@ __all__ = ["monotonic_us", "say"]
 
 def say(what: str, **figures: float) -> None:
     """Print one line: what happened, at which CLOCK_MONOTONIC microsecond, and its figures."""
-    print(json.dumps({"what": what, "at_us": monotonic_us(), **figures}), flush=True)
+    line = json.dumps({"what": what, "at_us": monotonic_us(), **figures})
+    sys.stdout.write(line + "\n")  # in one piece: threads tell at the same time
+    sys.stdout.flush()
 
 
 def monotonic_us() -> int:

@@ -30,6 +30,7 @@ def main() -> None:
         while not _evicts(trace.readline(), arguments.cgroup, arguments.pages):
             if os.fstat(trace.fileno()).st_size == trace.tell():
                 time.sleep(_LOOK_EVERY_S)
+    say("signals")
     os.kill(arguments.pid, signal.SIGUSR1)
     say("signalled")
     signal.pause()
