@@ -10,7 +10,9 @@ import pytest
 from kernelio.block import BlockDevice
 from kernelio.errors import Refused, Unsupported, Vanished
 from kernelio.layout import Layout
-from memreact.actuator import swap, swap_disks, swap_off
+from kernelio.meminfo import page_size
+from kernelio.swap_header import make_swap_header
+from memreact.actuator import swap, swap_disks, swap_off, zram
 from tests.fake_guest import FakeGuest
 
 __all__ = ["PCI", "SWAPS_HEADER", "SwapGuest", "shows_disk"]
@@ -76,9 +78,10 @@ class SwapGuest:
         self.refuses: Refused | Unsupported | None = None
         self.before_swapon: Callable[[], None] = lambda: None
         self._table: dict[str, str] = {}
-        for module in (swap, swap_disks, swap_off):
+        for module in (swap, swap_disks, swap_off, zram):
             patch.setattr(module, "open_disk", self._open)
-        patch.setattr(swap, "swap_on", self._swap_on)
+        for taking in (swap, zram):
+            patch.setattr(taking, "swap_on", self._swap_on)
         os.makedirs(guest.path("/sys/block"))
         self.shows_table()
         self.shows_memory(available_kb=500_000)
@@ -96,6 +99,22 @@ class SwapGuest:
         bus = f"0000:00:{slot:02x}.0/0000:01:00.0/virtio{slot}"
         shows_disk(self.guest, name, serial, bus=bus, driver=driver)
         self.guest.shows(f"/dev/{name}", content.ljust(1 << 20, b"\0"))
+
+    def has_zram(self, number: int = 1, *, label: str | None = None) -> str:
+        """Make a device of 1 MiB, the next that the kernel gives out; a label says whose it was."""
+        name = f"zram{number}"
+        shows_disk(self.guest, name, None, bus="../virtual", driver="-")
+        content = b"" if label is None else make_swap_header(1 << 20, page_size(), label=label)
+        self.guest.shows(f"/dev/{name}", content.ljust(1 << 20, b"\0"))
+        files = {
+            f"/sys/block/{name}/disksize": "0\n" if label is None else f"{1 << 20}\n",
+            f"/sys/block/{name}/comp_algorithm": "lzo [lzo-rle] zstd\n",
+            "/sys/class/zram-control/hot_add": f"{number}\n",
+            "/sys/class/zram-control/hot_remove": "",
+        }
+        for path, text in files.items():
+            self.guest.shows(path, text)
+        return f"/dev/{name}"
 
     def shows_table(self) -> None:
         """Show what is in use."""

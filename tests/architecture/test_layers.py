@@ -60,6 +60,7 @@ PLANTED = (
     ("memreact.events", "memreact_tools.planted"),
     ("memreact.policy.planted", "kernelio.files"),
     ("memreact.policy.planted", "memreact.daemon"),
+    ("memreact.policy.planted", "memreact.settings.planted"),
     ("memreact.policy.planted", "os"),
     ("memreact.policy.planted", "time"),
     ("memreact.reactor", "memreact.sources.planted"),

@@ -15,7 +15,7 @@ AS_RUN = """\
 import os
 from memreact._lean import leave_out_tls
 leave_out_tls(os.environ)
-import memreact.daemon, uvloop
+import memreact.process, uvloop
 """
 HEAVY = {
     "_ssl",
@@ -34,8 +34,8 @@ HEAVY = {
     "urllib.request",
     "xml",
 }
-# 334 with the flight recorder: a new dependency is a decision, not an accident.
-MODULES_LIMIT = 355
+# 330 of them: a new dependency is a decision, not an accident.
+MODULES_LIMIT = 345
 
 
 def _loaded(program: str) -> set[str]:
@@ -82,3 +82,30 @@ def test_what_tells_metrics_is_loaded_when_somebody_asks() -> None:
 @pytest.mark.parametrize("module", ["json", "pathlib", "sqlite3"])
 def test_a_heavy_module_is_noticed(module: str) -> None:
     assert module in _loaded(f"import {module}") & HEAVY
+
+
+def test_what_speaks_with_callers_is_loaded_for_the_first_one() -> None:
+    loaded = _loaded(AS_RUN)
+    assert "memreact.control.listening" in loaded
+    later = {
+        "memreact.control.answering",
+        "memreact.control.service",
+        "memreact.control.ttrpc",
+        "memreact.control.varlink",
+        "memreact_schemas.agent",
+        "memreact_schemas.control",
+        "memreact_schemas.protobuf",
+        "memreact_schemas.varlink",
+    }
+    assert not loaded & later
+
+
+@pytest.mark.parametrize(("words", "parsed"), [(["run"], False), (["run", "--config", "x"], True)])
+def test_the_words_of_the_unit_load_no_parser(words: list[str], *, parsed: bool) -> None:
+    start = f"""
+import memreact.process
+memreact.process.run = lambda *_, **__: 0
+from memreact.__main__ import main
+main({words})
+"""
+    assert ("argparse" in _loaded(start)) is parsed

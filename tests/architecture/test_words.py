@@ -37,7 +37,11 @@ def _texts() -> list[tuple[str, str]]:
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     names = listed.stdout.decode().rstrip("\0").split("\0")
     contents = [(name, (ROOT / name).read_bytes()) for name in names if (ROOT / name).is_file()]
-    return [(name, content.decode()) for name, content in contents if b"\0" not in content]
+    return [
+        (name, content.decode(errors="replace"))
+        for name, content in contents
+        if b"\0" not in content
+    ]
 
 
 def _strange_hosts(text: str) -> list[str]:

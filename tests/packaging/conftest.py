@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,34 +17,58 @@ ROOT = Path(__file__).parents[2]
 MOMENT = 1_760_000_000
 
 
+Make = Callable[[Path], object]
+
+
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make], Path]:
+    """Have a folder filled by the first who asks, of all processes that test."""
+    top = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        top = top.parent
+
+    def filled(name: str, make: Make) -> Path:
+        folder = top / name
+        with open(top / f"{name}.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                begun = top / f"{name}.begun"
+                begun.mkdir(exist_ok=True)
+                make(begun)
+                begun.rename(folder)
+        (file,) = folder.iterdir()
+        return file
+
+    return filled
+
+
+@pytest.fixture(scope="session")
+def wheel(once: Callable[[str, Make], Path]) -> Path:
     """A real wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
-        cwd=ROOT,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    (built,) = folder.glob("*.whl")
-    return built
+
+    def make(folder: Path) -> None:
+        command = ["hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+        subprocess.run(
+            [sys.executable, "-m", *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+        )
+
+    return once("wheel", make)
 
 
 @pytest.fixture(scope="session")
-def deb(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def deb(wheel: Path, once: Callable[[str, Make], Path]) -> Path:
     """The guest's package."""
-    folder = tmp_path_factory.mktemp("deb")
     (package,) = (each for each in build_deb.PACKAGES if each.name == "memreact")
-    return Path(build_deb.build(package, str(wheel), str(folder), moment=MOMENT))
+    return once("deb", lambda into: build_deb.build(package, str(wheel), str(into), moment=MOMENT))
 
 
 @pytest.fixture(scope="session")
-def host_deb(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def host_deb(wheel: Path, once: Callable[[str, Make], Path]) -> Path:
     """The host's package."""
-    folder = tmp_path_factory.mktemp("host-deb")
     (package,) = (each for each in build_deb.PACKAGES if each.name == "memreact-host")
-    return Path(build_deb.build(package, str(wheel), str(folder), moment=MOMENT))
+    return once(
+        "host-deb", lambda into: build_deb.build(package, str(wheel), str(into), moment=MOMENT)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,11 @@ def test_an_older_systemd_reloads_by_a_signal() -> None:
     assert "notify-reload" not in older
 
 
+def test_the_guests_own_devices_are_opened_where_systemd_can() -> None:
+    assert _values("OpenFile") == ["/dev:dev:read-only,graceful"]
+    assert "OpenFile=" not in unit_text(systemd=252)
+
+
 def test_every_capability_says_what_needs_it() -> None:
     (granted,) = _values("CapabilityBoundingSet")
     explained = re.findall(r"^# (CAP_[A-Z_]+): \S", unit_text(), re.MULTILINE)
@@ -71,4 +76,5 @@ def test_no_number_of_failures_ends_it_for_good() -> None:
 def test_no_setting_is_written_twice() -> None:
     keys = re.findall(r"^([A-Za-z]+)=", unit_text(), re.MULTILINE)
     twice = {key for key in keys if keys.count(key) > 1}
-    assert twice == {"SystemCallFilter"}  # what is allowed, and then what of it is not
+    # What is allowed, and then what of it is not; and a kind of device on each line.
+    assert twice == {"SystemCallFilter", "DeviceAllow"}

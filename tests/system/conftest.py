@@ -12,12 +12,22 @@ import pytest
 
 from lab.agent import Running
 from lab.guest import Guest
+from lab.kernels import DEFAULT_KERNEL
+from lab.machine import MachineOptions
 from lab.workload import Cgroup, zram_swap
+from tests.system.go_client import begun
+from tests.system.service import stopped_for_good
 
 HERE = Path(__file__).parent
 _PROGRAMS = HERE / "programs"
 _THERE = "/opt/tests"
 _ZRAM_MIB = 512
+_BY_GO = {
+    "test_control.py",
+    "test_control_from_host.py",
+    "test_settings_sources.py",
+    "test_ttrpc_go.py",
+}
 
 Decoded = dict[str, object]
 
@@ -27,6 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.system)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin with what some of the tests wait for."""
+    chosen = {item.path.name for item in session.items if item.path.is_relative_to(HERE)}
+    if chosen & _BY_GO and not session.config.option.collectonly:
+        begun()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -80,10 +97,15 @@ def package() -> Path:
 
 
 @pytest.fixture(scope="module")
-def debian(package: Path) -> Iterator[Guest]:
-    """A 6.12 guest with the package installed, its daemon stopped, and swap on zram."""
-    with Guest.restore(package=package) as guest:
-        guest.run("systemctl stop memreact.service")
+def debian(request: pytest.FixtureRequest, package: Path) -> Iterator[Guest]:
+    """A guest with the package installed, its daemon stopped, lru_gen on, and swap on zram.
+
+    Its kernel is 6.12 where the module is not one that `EACH_KERNEL` gives another.
+    """
+    options = MachineOptions(kernel=getattr(request, "param", DEFAULT_KERNEL))
+    with Guest.restore(options, package=package) as guest:
+        stopped_for_good(guest)
+        guest.run("echo y > /sys/kernel/mm/lru_gen/enabled")  # 6.1 boots with it off
         zram_swap(guest, _ZRAM_MIB)
         yield guest
 

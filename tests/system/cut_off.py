@@ -1,4 +1,4 @@
-"""Between a tool and a QEMU: kills the tool before a command is heard, or before its answer is."""
+"""Between a tool and a QEMU: kills or stops the tool before a command is heard, or its answer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ class CutOff:
         self._qmp = qmp
         self.kill_at = ""
         """As "before device_add" or "after device_add"; nothing once it was done."""
+        self.by = signal.SIGKILL
+        """Which signal; with any other the connection goes on."""
         self.tool = 0
         """The process to be killed; it is told once it runs."""
 
     def __call__(self, stream: socket.socket) -> None:
         """Relay one connection, a command at a time."""
+        stream.settimeout(None)  # a tool that is stopped says nothing for long
         with socket.socket(socket.AF_UNIX) as qemu, stream.makefile("rb") as commands:
             qemu.connect(str(self._qmp))
             with qemu.makefile("rb") as answers:
@@ -68,8 +71,8 @@ class CutOff:
         if moment != self.kill_at:
             return False
         self.kill_at = ""
-        os.kill(self.tool, signal.SIGKILL)
-        return True
+        os.kill(self.tool, self.by)
+        return self.by == signal.SIGKILL
 
 
 def _is_answer(line: bytes) -> bool:

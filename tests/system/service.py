@@ -11,7 +11,17 @@ from memreact.actions import Decision
 from memreact.events import BatchEnded, Surveyed
 from memreact.telemetry.trace import Entry, entries_in
 
-__all__ = ["RecordProperty", "Service", "batches", "codes", "decisions", "surveys", "turns"]
+__all__ = [
+    "RecordProperty",
+    "Service",
+    "batches",
+    "codes",
+    "decisions",
+    "stopped_for_good",
+    "surveys",
+    "turns",
+    "wait_put_back",
+]
 
 RecordProperty = Callable[[str, object], None]
 """pytest's own, by which a test leaves its figures in the report."""
@@ -94,6 +104,18 @@ class Service:
     def wait_turns(self, count: int, *, timeout_s: float = 120) -> list[Entry]:
         """Wait until this many turns are over since the start."""
         return self.wait_until(lambda found: len(turns(found)) >= count, timeout_s=timeout_s)
+
+
+def stopped_for_good(guest: Guest) -> None:
+    """Stop it, and wait until what it switched on is put back."""
+    guest.run(f"systemctl stop {_UNIT}")
+    wait_put_back(guest)
+
+
+def wait_put_back(guest: Guest) -> None:
+    """Let systemd end the unit that puts back, as it does once nobody needs it any more."""
+    gone = '[ "$(systemctl is-active memreact-put-back.service)" = inactive ]'
+    guest.run(f"timeout 30 sh -c 'until {gone}; do sleep 0.2; done'")
 
 
 def decisions(entries: Sequence[Entry], path: str | None = None) -> list[Decision]:

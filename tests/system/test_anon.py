@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from lab.guest import Guest
+from lab.kernels import DEFAULT_KERNEL
 from lab.machine import MachineOptions
 from lab.workload import Cgroup, Workload, zram_swap
 from memreact.actions import Evict
+from tests.system.rungs import SECOND_KERNEL
 from tests.system.service import RecordProperty, Service, batches
 
 MIB = 1 << 20
@@ -26,7 +28,7 @@ level = 'debug'
 """
 
 
-@pytest.fixture(params=["6.12", "7.x"])
+@pytest.fixture(params=[DEFAULT_KERNEL, pytest.param(SECOND_KERNEL, marks=pytest.mark.kernels)])
 def service(request: pytest.FixtureRequest, package: Path) -> Iterator[Service]:
     """The service of a guest with that kernel, stopped, and swap on zram."""
     options = MachineOptions(kernel=request.param)

@@ -185,6 +185,8 @@ def test_run_now_begins_a_turn_at_once(host: Host) -> None:
         do("run-now")
         host.there.wait_for("GetStatus", lambda said: said["status"]["turns"] > before)
 
+    # It would follow the first turn, and no other one begins while it lasts.
+    host.push("compact", "disabled", value=True)
     run(host.ctl)
     run(host.asked)
 

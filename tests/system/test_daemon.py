@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from lab.guest import Guest
-from lab.kernels import DEFAULT_KERNEL, KERNELS
+from lab.kernels import DEFAULT_KERNEL
 from lab.machine import MachineOptions
+from tests.system.rungs import SECOND_KERNEL, USUAL, backends, examined, kernels
+from tests.system.service import stopped_for_good, wait_put_back
 
 ENABLED = "/sys/kernel/mm/lru_gen/enabled"
 BOOTED_WITH = Path(__file__).parents[1] / "golden"
 
 
-@pytest.fixture(params=KERNELS)
+@pytest.fixture(params=kernels(DEFAULT_KERNEL, SECOND_KERNEL))
 def installed(request: pytest.FixtureRequest, package: Path) -> Iterator[Guest]:
     """A guest of each kernel with the package installed and nothing else done."""
     with Guest.restore(MachineOptions(kernel=request.param), package) as guest:
@@ -34,9 +36,19 @@ def test_doctor_finds_all_that_eviction_and_return_need(installed: Guest) -> Non
     assert "Freed memory can go back to the host." in table
 
 
+def test_every_kernel_stands_on_the_same_rungs_of_the_capability_ladder(installed: Guest) -> None:
+    report = examined(installed)
+    can = report.capabilities
+    assert can.kernel == installed.release
+    assert backends(report) == USUAL
+    assert (can.mglru, can.psi, can.memory_reclaim) == ("on", "privileged", True)
+    assert (can.page_reporting, can.reporting_order, can.compaction) == (True, 9, True)
+    assert report.idle_because is None
+    assert report.reaches_host
+
+
 def test_a_stop_is_clean_and_puts_back_what_was_switched_on(installed: Guest) -> None:
-    installed.run("systemctl stop memreact.service")
-    _wait_put_back(installed)
+    stopped_for_good(installed)
     result = installed.run("systemctl show -p Result -p ExecMainStatus --value memreact").stdout
     assert result.split() == ["success", "0"]
     assert installed.run(["cat", ENABLED]).stdout == _booted_with(installed)
@@ -54,14 +66,8 @@ def test_a_restart_and_a_crash_put_nothing_back_and_a_removal_does(installed: Gu
     )
     assert installed.run(["cat", ENABLED]).stdout == "0x0007\n"
     installed.run("apt-get -y remove memreact", timeout_s=120)
-    _wait_put_back(installed)
+    wait_put_back(installed)
     assert installed.run(["cat", ENABLED]).stdout == _booted_with(installed)
-
-
-def _wait_put_back(installed: Guest) -> None:
-    """Let systemd end the unit that puts back, as it does once nobody needs it any more."""
-    gone = '[ "$(systemctl is-active memreact-put-back.service)" = inactive ]'
-    installed.run(f"timeout 30 sh -c 'until {gone}; do sleep 0.2; done'")
 
 
 def _booted_with(installed: Guest) -> str:

@@ -16,8 +16,10 @@ from memreact.telemetry.trace import Entry
 from memreact_schemas.control import Explained
 from memreact_schemas.explanation import Explanation
 from tests.system.conftest import Decoded, Programs
+from tests.system.rungs import EACH_KERNEL
 from tests.system.service import RecordProperty, Service, batches, codes, decisions, turns
 
+pytestmark = EACH_KERNEL
 COLD_MIB = "400"
 SETTINGS = "[memcg]\nperiod_secs = 4\n[log]\nlevel = 'debug'\n"
 CHURN_PER_S, CHURN_S = 100, 10
@@ -102,7 +104,8 @@ def test_a_stall_breaks_the_eviction_off_wherever_it_is(
     service.stop()
     if stalled is not cgroup:
         stalled.remove()
-    assert "broken_off" in {one.outcome for one in batches(trace, cgroup.path)}
+    # Between two writes nothing is there to break off; then the next one is held back.
+    assert {"broken_off", "held_back"} & {one.outcome for one in batches(trace, cgroup.path)}
     wanted = {"stall_over_limit", "guest_stall_over_limit", "limit_hit"}
     assert wanted & set(codes(trace))
 

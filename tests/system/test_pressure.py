@@ -9,7 +9,9 @@ import msgspec
 from lab.guest import Guest
 from lab.workload import Cgroup, Workload
 from tests.system.conftest import Programs
+from tests.system.rungs import EACH_KERNEL
 
+pytestmark = EACH_KERNEL
 MIB = 1 << 20
 SECOND_US = 1_000_000
 

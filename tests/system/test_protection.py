@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from lab.guest import Guest
 from lab.workload import Cgroup, Workload
+from tests.system.rungs import EACH_KERNEL
 from tests.system.service import Service, codes
 
+pytestmark = EACH_KERNEL
 MIB = 1 << 20
 PERIODS = 10
 LOW = 70 * MIB

@@ -9,21 +9,23 @@ from pathlib import Path
 import pytest
 
 from lab.guest import Guest
-from lab.kernels import KERNELS
+from lab.kernels import DEFAULT_KERNEL
 from lab.machine import MachineOptions
 from lab.record import record
-from lab.workload import zram_swap
+from lab.workload import Cgroup, zram_swap
 from tests.goldens import GOLDEN, golden_files
 from tests.system.conftest import Decoded, Programs
+from tests.system.rungs import AT_BOOT, SECOND_KERNEL, TRAITS, kernels
+from tests.system.service import stopped_for_good
 
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module", params=KERNELS)
+@pytest.fixture(scope="module", params=kernels(DEFAULT_KERNEL, SECOND_KERNEL))
 def live(request: pytest.FixtureRequest, package: Path) -> Iterator[Guest]:
     """A guest of each kernel, its lru_gen switched on and swap on zram."""
     with Guest.restore(MachineOptions(kernel=request.param), package) as guest:
-        guest.run("systemctl stop memreact.service")
+        stopped_for_good(guest)
         guest.run("echo y > /sys/kernel/mm/lru_gen/enabled")
         zram_swap(guest, 256)
         yield guest
@@ -106,6 +108,15 @@ def test_delays_of_a_task_are_told_since_the_boot_line_asks_for_them(readings: D
 def test_the_release_is_that_of_the_package(live: Guest, readings: Decoded) -> None:
     major, minor, *_rest = live.release.split(".")
     assert readings["release"] == [int(major), int(minor)]
+
+
+@pytest.mark.kernels
+def test_in_what_it_differs_from_other_kernels_is_what_the_page_says(live: Guest) -> None:
+    empty = Cgroup(live, "/traits")
+    found = Programs(live).run("traits", empty.folder, empty.path)
+    empty.remove()
+    written = {name: by_kernel[live.options.kernel] for name, by_kernel in TRAITS.items()}
+    assert {AT_BOOT: written[AT_BOOT], **found} == written
 
 
 def test_the_goldens_can_be_recorded_again(

@@ -18,9 +18,12 @@ from tests.system.service import RecordProperty, Service, decisions
 
 MIB = 1 << 20
 COLD_MIB, SQUEEZED_MIB = "400", 300
-HOST_AGREES = 0.05
+# What its caller and the rest of the guest touch meanwhile is held, though it lay in no such block.
+HOST_AGREES = 0.1
+TAKEN_AGAIN = 0.05  # of what was made reportable, by whoever else runs
 SLOW = "[memcg]\nperiod_secs = 3600\n[log]\nlevel = 'debug'\n"
 PERIOD_S = 10
+KEPT_S = 2 * PERIOD_S  # inside its budget for so long, it stays there
 SLACK_MIB = 64  # what else in the guest grew, and a share is a whole percent
 WRITE_S = 2.5  # a write is broken off after two seconds
 
@@ -67,7 +70,7 @@ def test_what_it_says_that_it_reported_is_what_the_host_has_less(
     service.stop()
     assert end["because"] == "target"
     assert end["settled"] is True
-    assert end["reportable_grew_bytes"] >= SQUEEZED_MIB * MIB
+    assert end["reportable_grew_bytes"] >= SQUEEZED_MIB * MIB * (1 - TAKEN_AGAIN)
     assert end["tally"]["evicted_file_bytes"] <= (SQUEEZED_MIB + 128) * MIB
     assert end["reported_grew_bytes"] == pytest.approx(gone, rel=HOST_AGREES)
     assert cold.running.poll() is None
@@ -119,10 +122,10 @@ def test_a_held_guest_that_reads_much_is_soon_back_inside_its_budget(
     assert end["tally"]["evicted_file_bytes"] == 0  # it holds less by now
     Workload(cgroup, "cold_files", str(2 * budget_bytes // MIB))
     began, over_s = time.monotonic(), 0.0
-    while time.monotonic() < began + 6 * PERIOD_S:
+    while (gone_s := time.monotonic() - began) < min(over_s + KEPT_S, 6 * PERIOD_S):
         time.sleep(0.5)
         if cgroup.number("memory.stat", "file") > budget_bytes + SLACK_MIB * MIB:
-            over_s = time.monotonic() - began
+            over_s = gone_s
     record_property("seconds over its budget after it had read twice as much", over_s)
     left = cgroup.number("memory.stat", "file")
     guest.run(["/usr/bin/memreact-ctl", "squeeze", "--release"])

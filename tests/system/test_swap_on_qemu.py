@@ -352,6 +352,29 @@ def test_what_a_full_disk_is_to_a_guest_is_an_error_and_no_halt(
             assert qemu._get("/machine/peripheral/memreact-swap0", policy, str) == "report"
 
 
+def test_what_the_host_could_not_write_is_counted_and_told(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = start(*PORTS, *NATIVE)
+    where = f"qmp:{path}"
+    with small(tmp_path / "swap", size=64 * MIB) as folder:
+        subprocess.run(["mount", "-o", "remount,size=2G", str(folder)], check=True)
+        assert host(tmp_path, "add", where) == 0
+        subprocess.run(["mount", "-o", "remount,size=1M", str(folder)], check=True)
+        with talk(path) as qemu:
+            device = "/machine/peripheral/memreact-swap0/virtio-backend"
+            write = f'qemu-io -d {device} "aio_write 0 4M"'
+            qemu._call("human-monitor-command", str, **{"command-line": write})
+            qemu._call("human-monitor-command", str, **_as_a_guest("flush"))
+            assert [disk.failed for disk in qemu.disks()] == [1]
+        capsys.readouterr()
+        assert host(tmp_path, "list") == 0
+        assert "disk, 1 reads and writes failed" in capsys.readouterr().out
+        assert host(tmp_path, "add", where) == 0
+        assert "swap0: 1 reads and writes of the guest's failed" in capsys.readouterr().out
+        assert host(tmp_path, "remove", where, "--swapped-off") == 0
+
+
 def _as_a_guest(what: str) -> dict[str, str]:
     """What has QEMU do with a disk what a guest would."""
     return {"command-line": f'qemu-io memreact-swap0 "{what}"'}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from lab.guest import Guest
 from lab.workload import Cgroup, Workload
+from tests.system.conftest import Programs
+from tests.system.rungs import EACH_KERNEL
 from tests.system.service import RecordProperty, Service, batches, surveys, turns
 
+pytestmark = EACH_KERNEL
 MIB = 1 << 20
 PERIODS = 6
-ALONE_S = 20  # the sibling's own noise
-SETTINGS = "[memcg]\nperiod_secs = 5\n[log]\nlevel = 'debug'\n"
+ALONE_S = 5  # the sibling's own noise
+SETTINGS = "[memcg]\nperiod_secs = 3\n[log]\nlevel = 'debug'\n"
 TREE = 500
+SHORT_IDS = 65_535
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,25 @@ def test_cold_files_are_gone_after_six_periods_and_most_of_them_from_the_host(
     assert cold.running.poll() is None
 
 
+@pytest.mark.kernels
+def test_a_cgroup_whose_id_is_above_65535_is_evicted_like_any_other(
+    service: Service, programs: Programs, record_property: RecordProperty
+) -> None:
+    passed = programs.run("pass_ids", "/sys/fs/cgroup/passing", str(SHORT_IDS), timeout_s=240)
+    late = Cgroup(service.guest, "/test.slice/late")
+    inode = int(service.guest.run(["stat", "-c", "%i", late.folder]).stdout)
+    record_property("the cgroup's id, and how many were passed", (inode, passed["made"]))
+    Workload(late, "cold_files", "60")
+    before = late.number("memory.stat", "file")
+    service.start(SETTINGS)
+    service.wait_turns(PERIODS)
+    service.stop()
+    left = late.number("memory.stat", "file")
+    late.remove()
+    assert inode > SHORT_IDS
+    assert left < before // 10
+
+
 def test_a_sibling_that_always_waits_a_little_for_its_disk_does_not_keep_memory_here(
     service: Service, cgroup: Cgroup, record_property: RecordProperty
 ) -> None:
@@ -45,7 +66,7 @@ def test_a_sibling_that_always_waits_a_little_for_its_disk_does_not_keep_memory_
     steady = Workload(sibling, "steady_io", "--percent", "4")
     Workload(cgroup, "cold_files", "200")
     before = cgroup.number("memory.stat", "file")
-    time.sleep(ALONE_S)
+    steady.wait_for("second", after=ALONE_S)
     alone = len(steady.lines())
     service.start(SETTINGS)
     service.wait_turns(PERIODS)

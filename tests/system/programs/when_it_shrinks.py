@@ -1,4 +1,4 @@
-"""Wait until a cgroup's cached files begin to go, then do one thing to it: DIRECTORY WHAT WORDS...
+"""Wait until a cgroup's memory begins to go, then do one thing to it: DIRECTORY WHAT WORDS...
 
 `kill SIGNAL PID` sends a signal, `write FILE VALUE` writes a file of the cgroup, `remove` kills
 what is in it and removes it, `call ADDRESS JSON` makes a Varlink call. Prints the cgroup's file
@@ -24,11 +24,13 @@ _SETTLED_S = 0.5
 
 def main(directory: str, what: str, words: list[str]) -> None:
     """Wait, act, and tell."""
-    before = file_bytes(directory)
+    before, full = file_bytes(directory), current_bytes(directory)
     with open("/run/watching", "w"):
         pass
-    while (then := file_bytes(directory)) > before - _BEGUN_BYTES:
+    # memory.stat may be two seconds behind, in which all is gone; memory.current never is.
+    while current_bytes(directory) > full - _BEGUN_BYTES:
         pass
+    then = file_bytes(directory)
     ACTIONS[what](directory, *words)
     time.sleep(_SETTLED_S)
     answer = {"before_bytes": before, "then_bytes": then, "after_bytes": file_bytes(directory)}
@@ -39,6 +41,14 @@ def file_bytes(directory: str) -> int:
     """File bytes of the cgroup; 0 once it is gone."""
     try:
         return memcg.read_memory_stat(directory).file_bytes
+    except Vanished:
+        return 0
+
+
+def current_bytes(directory: str) -> int:
+    """All that the cgroup holds; 0 once it is gone."""
+    try:
+        return memcg.read_current(directory)
     except Vanished:
         return 0
 
