@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from memreact.__main__ import _parser as memreact
 from memreact_tools.ctl.command_line import parser as ctl
@@ -18,7 +18,12 @@ from memreact_tools.top.command_line import parser as top
 
 __all__ = ["COMMANDS", "completion", "main", "words_of"]
 
-COMMANDS = {"memreact": memreact, "memreact-ctl": ctl, "memreact-host": host, "memreact-top": top}
+COMMANDS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "memreact": memreact,
+    "memreact-ctl": ctl,
+    "memreact-host": host,
+    "memreact-top": top,
+}
 
 _HEAD = """\
 # bash completion for {name}, written by packaging/completion.py from its parser.
