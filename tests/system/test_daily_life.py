@@ -58,8 +58,9 @@ class Watched:
 
 
 @pytest.fixture
-def watched(programs: Programs, cgroup: Cgroup) -> Watched:
-    """That cgroup, its memory read once."""
+def watched(service: Service, programs: Programs, cgroup: Cgroup) -> Watched:
+    """That cgroup, its memory read once while nobody ages it: three turns of a start away."""
+    service.stop()
     return Watched(programs, cgroup)
 
 
