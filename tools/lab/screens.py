@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -98,7 +97,7 @@ class Screens:
             raise LabError(f"memreact-top saw nothing: {self._board.guest.why}")
         self._folder.mkdir(parents=True, exist_ok=True)
         made = [self._write(size, "top", self._board) for size in _LIVE_SIZES]
-        self._recording.send_signal(signal.SIGINT)
+        self._recording.terminate()
         self._recording.wait(_PATIENCE_S)
         recording = Recording(str(self._file))
         recording.jump(recording.position()[1] - _BEFORE_END_S)

@@ -745,14 +745,6 @@ def test_an_address_given_twice_is_asked_once(guests: Guests) -> None:
     assert len(double.calls) == 1
 
 
-@pytest.fixture
-def ctrl_c_is_heard() -> Iterator[None]:
-    """A job that runs behind its shell ignores SIGINT, and all that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_each_row_is_told_before_the_last_guest_answered_and_ctrl_c_tells_the_rest(
     guests: Guests, tmp_path: Path

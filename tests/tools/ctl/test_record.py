@@ -156,14 +156,18 @@ def test_a_stream_that_stalls_until_the_time_is_over_is_told(
     assert silence(quiet_s, asked) == said
 
 
-def test_ctrl_c_ends_it_whole(daemon: Recording, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ctrl_c_is_heard")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_whole_and_so_does_kill(
+    daemon: Recording, tmp_path: Path, number: signal.Signals
+) -> None:
     file = tmp_path / "out"
     program = subprocess.Popen(
         [sys.executable, "-c", START, "record", "-o", str(file)],
         env={**os.environ},
         stdout=subprocess.PIPE,
     )
-    waiting = when_written(file, lambda: program.send_signal(signal.SIGINT))
+    waiting = when_written(file, lambda: program.send_signal(number))
     said, _ = program.communicate(timeout=40)
     waiting.join()
     assert program.returncode == 0

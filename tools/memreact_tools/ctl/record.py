@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ _STEP = b'{"line":"step"'
 
 
 def record(asked: argparse.Namespace, address: Address, *, timeout_s: float) -> int:
-    """Write a recording until its end, its time is over, or Ctrl-C; each way it is whole.
+    """Write a recording until its end, its time is over, Ctrl-C or SIGTERM; each way it is whole.
 
     Args:
         asked: What was typed.
@@ -47,7 +48,7 @@ def record(asked: argparse.Namespace, address: Address, *, timeout_s: float) -> 
     """
     parameters, seconds = _parameters(asked), _seconds(asked)
     trouble = ""
-    with _made(asked.output) as file:
+    with _made(asked.output) as file, _sigterm_as_ctrl_c():
         writer = _Writer(file)
         try:
             with connect(address, timeout_s=timeout_s) as stream:
@@ -65,6 +66,16 @@ def record(asked: argparse.Namespace, address: Address, *, timeout_s: float) -> 
             trouble = why(error)
             writer.end("connection_lost")
     return _told(asked.output, address, writer, trouble)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """A job that runs behind its shell hears no Ctrl-C, but `kill`."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _told(path: str, address: Address, writer: _Writer, trouble: str) -> int:
