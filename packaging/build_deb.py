@@ -55,6 +55,7 @@ class Package:
         library: Where the modules go; one that Python does not know is told to the commands.
         shared: Files that another package has too, and that step aside while this one is here.
         examples: Folder here of files that show how it is used with other programs.
+        settings: Empty folder, for whoever runs it to write to.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Package:
     library: str = LIBRARY
     shared: tuple[str, ...] = ()
     examples: str = ""
+    settings: str = ""
 
 
 PACKAGES = (
@@ -75,6 +77,7 @@ PACKAGES = (
         commands=("memreact", "memreact-ctl", "memreact-vsock", "memreact-top"),
         units=("memreact.service", "memreact-put-back.service"),
         groups=True,
+        settings="etc/memreact/memreact.toml.d",
         manuals=("memreact.8", "memreact-ctl.1", "memreact-top.1", "memreact-vsock.1"),
     ),
     Package(
@@ -132,6 +135,7 @@ def build(package: Package, wheel: str, folder: str, *, moment: int) -> str:
         _stage_manuals(package, stage, version)
         _stage_documents(package, stage, version, moment)
         _stage_examples(package, stage)
+        os.makedirs(os.path.join(stage, package.settings), exist_ok=True)
         _stage_control(package, stage, version)
         _normalise(stage, moment)
         target = os.path.join(folder, f"{package.name}_{version}_all.deb")

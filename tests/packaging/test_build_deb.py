@@ -83,6 +83,12 @@ def test_a_command_starts_what_the_wheel_starts(wheel: Path, unpacked: Path) -> 
     assert f"sys.exit({function}())" in launcher
 
 
+def test_the_guest_package_brings_a_place_for_settings_and_none_of_them(unpacked: Path) -> None:
+    place = unpacked / "etc/memreact/memreact.toml.d"
+    assert place.is_dir()
+    assert not [each for each in (unpacked / "etc").rglob("*") if each.is_file()]
+
+
 def test_the_guest_package_brings_the_group_that_may_read(unpacked: Path) -> None:
     rules = (unpacked / "usr/lib/sysusers.d/memreact.conf").read_text().splitlines()
     assert [rule for rule in rules if not rule.startswith("#")] == [f"g {DEFAULTS.control.group} -"]
