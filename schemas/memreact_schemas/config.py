@@ -177,7 +177,7 @@ class Compact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         period_secs: Seconds between checks.
         period_psi_percent_limit: Skip a check when more of the period than this was stalled.
         compact_psi_percent_limit: Stop a compaction when more of a window than this is stalled.
-        compact_sec_max: Seconds that one compaction may take; 0 or less stops it at once.
+        compact_sec_max: Seconds that one compaction may take; where it is 0 or less none begins.
         compact_order: Blocks below this order count as fragments; "auto" asks the kernel.
         compact_threshold: Pages by which free memory must have changed.
         compact_force_times: Compact after so many skipped checks; 2^63-1 and more mean never.

@@ -70,7 +70,9 @@ def page_of(heading: str) -> list[str]:
 
 def test_the_page_is_followed_to_the_letter(there: There, folder: Path) -> None:
     """But for the folder of the files and the guest's sockets, which are those of this guest."""
-    host = [line.split() for line in page_of("## Ten minutes with QEMU") if line[:8] == "memreact"]
+    lines = [line.split() for line in page_of("## Ten minutes with QEMU")]
+    (setting,) = [words for words in lines if words[0] == "memreact-ctl"]
+    host = [words for words in lines if words[0] == "memreact-host"]
     assert [words[2] for words in host] == ["add", "list", "remove"]
     assert f"{host[0][3]}=hvsock:/run/shop/vsock:{PORT}`" in PAGE.read_text()
 
@@ -82,6 +84,8 @@ def test_the_page_is_followed_to_the_letter(there: There, folder: Path) -> None:
         assert (tool.returncode == 0) is check, out + err
         return out + err
 
+    assert setting[1:3] == ["--address", f"vsock:7:{PORT}"]
+    there.guest.run(["/usr/bin/memreact-ctl", *setting[3:]])
     done(host[0], by=f"=hvsock:{there.bridge.path}:{PORT}")
     assert "in use" in done(host[1])
     done(host[2])

@@ -15,9 +15,7 @@ from memreact_tools.report.series import series_of
 __all__ = ["report"]
 
 _DONE, _COULD_NOT = 0, 1
-_WANTED = (
-    "a report needs matplotlib: apt install python3-matplotlib, or pip install memreact[report]"
-)
+_WANTED = "a report needs matplotlib: apt install python3-matplotlib, or pip install matplotlib"
 
 
 def report(asked: argparse.Namespace) -> int:

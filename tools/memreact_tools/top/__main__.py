@@ -24,7 +24,7 @@ __all__ = ["main"]
 
 _DONE, _COULD_NOT, _MISUSED = 0, 1, 2
 _NO_TEXTUAL = (
-    "the screen needs textual: apt install python3-textual, or pip install 'memreact[top]'; "
+    "the screen needs textual: apt install python3-textual, or pip install 'textual>=2.1.2'; "
     "--plain goes without"
 )
 
