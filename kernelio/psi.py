@@ -129,7 +129,8 @@ def guest_trigger_file(layout: Layout, resource: str) -> str:
     """
     of_root = f"{layout.cgroup_root}/{resource}.pressure"
     try:
-        if os.stat(layout.cgroup_root).st_ino == _ROOT_INODE and os.path.exists(of_root):
+        at_root = os.stat(layout.cgroup_root).st_ino == _ROOT_INODE
+        if at_root and os.access(of_root, os.R_OK | os.W_OK):  # else mounted to be read alone
             return of_root
     except OSError:
         pass

@@ -15,6 +15,7 @@ from kernelio.errors import KernelioError
 from kernelio.inotify import Inotify
 from kernelio.interruptible import install_kick_handler
 from kernelio.layout import Layout
+from kernelio.percpu_lists import limit_path
 from kernelio.process import give_back_freed_memory, lock_memory_on_fault
 from memreact.control.store import SettingsStore
 from memreact.daemon import Daemon
@@ -62,6 +63,8 @@ def run(
     journal = Journal(level, under_systemd=is_journal(os.environ, _STDERR))
     _prepare_process()
     layout = Layout(root, _cgroup_mount(root), _devices())
+    if run_dir.locked:
+        run_dir.put_back_one(limit_path(layout))  # lowered for a moment, in which one was killed
 
     async def main() -> bool:
         daemon = Daemon(
@@ -76,10 +79,12 @@ def run(
         served.append(daemon)
         return await _failed_at_the_end(daemon, journal)
 
-    with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
-        failed = runner.run(main())
-    if run_dir.locked and not puts_back_for_us(os.environ):
-        _put_back(run_dir, layout, journal)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
+            failed = runner.run(main())
+    finally:
+        if run_dir.locked and not puts_back_for_us(os.environ):
+            _put_back(run_dir, layout, journal)
     return _ended(journal, code=1 if failed else 0, stuck=served[0].stuck)
 
 

@@ -136,8 +136,8 @@ class Worker:
             Whether the thread has ended; if not, it touches nothing any more that is closed now.
         """
         self._closing = True
+        self._compactor.end()  # while the thread still keeps its hold of the child
         self._jobs.put(None)
-        self._compactor.end()
         self._thread.join(patience_s)
         return not self._thread.is_alive()
 

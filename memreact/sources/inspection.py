@@ -126,7 +126,9 @@ def _zram(layout: Layout) -> _Zram:
 
 
 def _file_folio_bytes(stat: memcg.MemoryStat, folios: Folios) -> int:
-    return max(folios.file_bytes, folios.huge_bytes if stat.file_thp_bytes else 0)
+    # Anonymous memory that was freed lazily (MADV_FREE) lies among the files, huge pages too.
+    huge = stat.file_thp_bytes or stat.anon_thp_bytes
+    return max(folios.file_bytes, folios.huge_bytes if huge else 0)
 
 
 def _anon_folio_bytes(stat: memcg.MemoryStat, folios: Folios) -> int:

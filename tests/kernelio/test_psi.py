@@ -67,6 +67,15 @@ def test_the_guests_triggers_are_armed_on_the_root_cgroup_where_that_is_one(
     assert guest_trigger_file(Layout(cgroup="/nowhere"), "io") == "/proc/pressure/io"
 
 
+def test_where_cgroups_are_mounted_to_be_read_alone_the_guest_s_own_file_takes_triggers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout = Layout()
+    reads = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and reads(path, mode))
+    assert guest_trigger_file(layout, "memory") == NATIVE
+
+
 # --- readings
 
 

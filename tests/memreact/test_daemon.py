@@ -334,6 +334,18 @@ def test_what_it_switched_on_is_put_back_when_it_stops(guest: FakeGuest, start: 
     assert guest.received(ENABLED).startswith(b"0x0002")
 
 
+def test_what_one_that_was_killed_had_lowered_for_a_moment_is_put_back_at_the_start(
+    guest: FakeGuest, start: Start
+) -> None:
+    full_guest(guest, mglru="0x0002\n")
+    lists = guest.shows("/proc/sys/vm/percpu_pagelist_high_fraction", "2000000000\n")
+    guest.shows("/run/memreact/switched-on", f"{lists}\t8\n")
+    daemon = start(BUSY)
+    daemon.hears("READY=1")
+    assert guest.received("/proc/sys/vm/percpu_pagelist_high_fraction").startswith(b"8")
+    daemon.ends()
+
+
 def test_a_second_memreact_idles_and_puts_nothing_back(guest: FakeGuest, start: Start) -> None:
     full_guest(guest, mglru="0x0002\n")
     first = start(BUSY)
@@ -677,6 +689,23 @@ BUGS = {
     "on the loop": "daemon.Daemon.reload = lambda self: 1 / 0",
     "on the worker": "daemon.Worker._carry_out = lambda self, *job: 1 / 0",
 }
+
+
+def test_a_bug_leaves_nothing_switched_on_where_no_unit_puts_it_back(
+    guest: FakeGuest, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_guest(guest, mglru="0x0002\n")
+    bug = BUGS["on the loop"]
+    monkeypatch.setattr(
+        sys.modules[__name__], "PROGRAM", f"from memreact import daemon; {bug}\n{PROGRAM}"
+    )
+    limping = start(BUSY)
+    limping.hears("READY=1")
+    assert guest.received(ENABLED).startswith(b"7")
+    limping.process.send_signal(signal.SIGHUP)
+    limping.process.communicate(timeout=PATIENCE_S)
+    assert limping.process.returncode == 1
+    assert guest.received(ENABLED).startswith(b"0x0002")
 
 
 @pytest.mark.parametrize("where", BUGS)

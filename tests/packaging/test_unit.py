@@ -52,6 +52,10 @@ def test_what_is_put_back_is_put_back_after_the_final_stop_only() -> None:
     assert "ExecStop=/usr/bin/memreact put-back\n" in keeper
 
 
+def test_what_is_put_back_is_no_neighbour_of_the_services_whose_stalls_end_it() -> None:
+    assert f"Slice={_values('Slice')[0]}\n" in unit_text("memreact-put-back.service")
+
+
 def test_the_record_is_still_there_when_it_is_put_back() -> None:
     keeper = unit_text("memreact-put-back.service")
     assert _values("RuntimeDirectoryPreserve") == ["yes"]

@@ -426,6 +426,27 @@ def test_closing_does_not_wait_for_what_cannot_be_broken_off(
     assert bench.posted.empty()  # nobody listens any more
 
 
+def test_a_child_is_killed_before_its_thread_may_let_go_of_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    jobs, end = bench.worker._jobs, bench.worker._compactor.end
+
+    class Told:
+        get = jobs.get
+
+        def put(self, job: None) -> None:
+            order.append("the thread is told")
+            jobs.put(job)
+
+    monkeypatch.setattr(bench.worker, "_jobs", Told())
+    monkeypatch.setattr(
+        bench.worker._compactor, "end", lambda: (order.append("the child is killed"), end())
+    )
+    assert bench.worker.close()
+    assert order == ["the child is killed", "the thread is told"]
+
+
 def test_closing_ends_the_thread_and_leaves_nothing_open(guest: FakeGuest) -> None:
     bench = Bench(guest)
     threads = set(threading.enumerate())  # one of another test's may end meanwhile

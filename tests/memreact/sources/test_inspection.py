@@ -142,7 +142,7 @@ def test_the_largest_folio_is_a_huge_one_only_where_there_are_some(swapping: Fak
     shows_memcg(swapping, "/b", memory_stat=stat(anon_thp=2 << 20))
     shows_memcg(swapping, "/c", memory_stat=stat(file_thp=2 << 20))
     found = [inspect(swapping.layout, "/", path, FOLIOS) for path in ("/a", "/b", "/c")]
-    assert [saw.folio_bytes for saw in found] == [FOLIOS.file_bytes, FOLIOS.file_bytes, 2 << 20]
+    assert [saw.folio_bytes for saw in found] == [FOLIOS.file_bytes, 2 << 20, 2 << 20]
     small = FOLIOS.anon_bytes
     assert [saw.anon_folio_bytes for saw in found] == [small, 2 << 20, small]
 
