@@ -13,7 +13,7 @@ import pytest
 from memreact_tools.host.swap.files import FileThere, Home, open_home
 from memreact_tools.host.swap.filesystem import IN_MEMORY, kind_of
 from memreact_tools.host.swap.owner import owner_of
-from memreact_tools.host.swap.trouble import SwapTrouble
+from memreact_tools.host.swap.trouble import NoSwapFile, SwapTrouble
 
 GIB = 1 << 30
 ME = {"uid": os.geteuid(), "gid": os.getegid()}
@@ -96,6 +96,24 @@ def test_files_come_by_number_and_what_is_not_ours_is_none(path: Path) -> None:
         (path / "shop.7" / "swap2").symlink_to("notes")
         with here.folder("shop.7") as folder:
             assert [file.name for file in folder.files()] == ["swap9", "swap10"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../kept", "../other.8/swap0", "/kept", "owner", "swap01", "swap0\n", ""]
+)
+def test_what_is_no_name_of_a_swap_file_is_neither_made_nor_deleted(path: Path, name: str) -> None:
+    with home(path) as here:
+        for each in ("shop.7", "other.8"):
+            here.make_folder(each, OWNER)
+        kept = [path.parent.parent / "kept", path / "other.8" / "swap0", path / "shop.7" / "owner"]
+        kept[0].touch()
+        kept[1].touch()
+        with here.folder("shop.7") as folder:
+            with pytest.raises(NoSwapFile, match="no swap file is called"):
+                folder.remove(name)
+            with pytest.raises(NoSwapFile, match="no swap file is called"):
+                folder.make(name, GIB, **ME)
+    assert all(each.exists() for each in kept)
 
 
 def test_a_folder_of_a_guest_goes_with_all_that_is_ours(path: Path) -> None:

@@ -21,7 +21,13 @@ from memreact_tools.host.swap.passes import (
     grow_if_due,
 )
 from memreact_tools.host.swap.sizing import Grow, Pace, Rest, Shrink, SwapSettings, need_of
-from memreact_tools.host.swap.trouble import GuestKeeps, GuestSilent, StillHeld, SwapTrouble
+from memreact_tools.host.swap.trouble import (
+    GuestKeeps,
+    GuestSilent,
+    NoSwapFile,
+    StillHeld,
+    SwapTrouble,
+)
 from tests.tools.host.swap.fake_monitor import FakeMonitor
 from tests.tools.host.swap.guest_double import GuestDouble
 from tests.tools.servers import TIMEOUT_S, serving
@@ -232,6 +238,17 @@ def test_a_file_that_there_is_not_is_told_with_those_that_there_are(home: Home) 
     grow(home, monitor)
     with pytest.raises(SwapTrouble, match="no swap7, but swap0"):
         list(give_back(home, Guest("qmp:/q", monitor), ["swap7"]))
+
+
+def test_a_file_that_a_monitor_names_by_a_way_out_of_the_folder_is_not_deleted(
+    home: Home, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.touch()
+    monitor = FakeMonitor(there=[Disk("../../kept", "", 10 * MIB)])
+    with pytest.raises(NoSwapFile):
+        list(give_back(home, Guest("qmp:/q", monitor), [], swapped_off=True))
+    assert kept.exists()
 
 
 def test_a_file_that_lies_elsewhere_is_not_deleted(home: Home, tmp_path: Path) -> None:

@@ -25,14 +25,13 @@ import msgspec
 
 from memreact_tools.host.swap.filesystem import IN_MEMORY, available_bytes, kind_of
 from memreact_tools.host.swap.owner import Owner
-from memreact_tools.host.swap.sizing import PREFIX, Room
-from memreact_tools.host.swap.trouble import NoRoom, SwapTrouble
+from memreact_tools.host.swap.sizing import PREFIX, Room, is_swap_name
+from memreact_tools.host.swap.trouble import NoRoom, NoSwapFile, SwapTrouble
 
 __all__ = ["FileThere", "Folder", "Home", "open_home", "owner_key"]
 
 _OWNER, _OWNER_NEW = "owner", "owner.new"
 _OWNER_BYTES_MAX = 4096
-_SWAP = re.compile(PREFIX + r"(0|[1-9][0-9]{0,5})", re.ASCII)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+", re.ASCII)
 _NAME_MAX = 64
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -81,7 +80,7 @@ class Folder:
         found = []
         for name in os.listdir(self.fd):
             status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-            if _SWAP.fullmatch(name) and stat.S_ISREG(status.st_mode):
+            if is_swap_name(name) and stat.S_ISREG(status.st_mode):
                 found.append(FileThere(name, status.st_size, status.st_blocks * _BLOCK_BYTES))
         return sorted(found, key=lambda file: int(file.name.removeprefix(PREFIX)))
 
@@ -89,9 +88,11 @@ class Folder:
         """Make a file of holes, which nobody but its user opens; returns its path.
 
         Raises:
+            NoSwapFile: No swap file may be called so.
             SwapTrouble: The file system has no room, or no files of that size; nothing is left.
             OSError: It refuses for another reason; nothing is left.
         """
+        self._refuse_unless_swap(name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(name, flags, 0o600, dir_fd=self.fd)
@@ -113,13 +114,30 @@ class Folder:
         return f"{self.path}/{name}"
 
     def remove(self, name: str) -> None:
-        """Delete a file; that it is gone already is as good."""
+        """Delete a swap file; that it is gone already is as good.
+
+        Raises:
+            NoSwapFile: No swap file may be called so.
+        """
+        self._refuse_unless_swap(name)
+        self._unlink(name)
+
+    def _refuse_unless_swap(self, name: str) -> None:
+        if not is_swap_name(name):
+            raise NoSwapFile(f"{self.path}: no swap file is called {name!r}")
+
+    def remove_owner(self) -> None:
+        """Delete what says whose the folder is; that it is gone already is as good."""
+        self._unlink(_OWNER_NEW)
+        self._unlink(_OWNER)
+
+    def _unlink(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
 
     def write_owner(self, owner: Owner) -> None:
         """Write whose it is, at one moment."""
-        self.remove(_OWNER_NEW)
+        self._unlink(_OWNER_NEW)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             with open(os.open(_OWNER_NEW, flags, 0o600, dir_fd=self.fd), "wb") as file:
@@ -127,7 +145,7 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
-            self.remove(_OWNER_NEW)
+            self._unlink(_OWNER_NEW)
             raise
         os.rename(_OWNER_NEW, _OWNER, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
@@ -226,8 +244,7 @@ class Home:
                 folder.remove(file.name)
             if set(os.listdir(folder.fd)) - {_OWNER, _OWNER_NEW}:
                 return False
-            folder.remove(_OWNER_NEW)
-            folder.remove(_OWNER)
+            folder.remove_owner()
         os.rmdir(name, dir_fd=self.fd)
         return True
 
