@@ -191,6 +191,17 @@ def test_a_guest_that_does_not_answer_is_listed_with_the_reason(
     assert "not known: " in capsys.readouterr().out
 
 
+def test_a_guest_that_another_one_is_at_work_for_is_listed_so(tmp_path: Path, capsys: Said) -> None:
+    owner = owner_of(os.getpid(), f"qmp:{tmp_path}/none")
+    with (
+        open_home(f"{tmp_path}/swap", in_memory_too=True) as home,
+        home.claimed(owner, "shop") as folder,
+    ):
+        folder.make("swap0", MIB, uid=os.geteuid(), gid=os.getegid())
+        assert host(tmp_path, "list") == 0
+        assert "not known: another memreact-host is at work" in capsys.readouterr().out
+
+
 def test_a_guest_that_lacks_room_gets_none_and_is_told(
     tmp_path: Path, double: CloudHypervisorDouble, capsys: Said
 ) -> None:

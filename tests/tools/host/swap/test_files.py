@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -178,11 +180,42 @@ def test_what_files_may_still_take_is_promised(path: Path) -> None:
         assert here.room().promised_bytes == 2 * GIB - allocated
 
 
-def test_only_one_is_at_work_at_a_time(path: Path) -> None:
-    with home(path), pytest.raises(SwapTrouble, match="another memreact-host"), home(path):
-        pass
-    with home(path) as here:
-        assert here.names() == []
+def test_one_at_a_time_is_at_a_step_that_asks_nobody(path: Path) -> None:
+    with home(path) as one, open_home(str(path), in_memory_too=True, wait_s=0) as other:
+        with (
+            one.alone(),
+            pytest.raises(SwapTrouble, match="another memreact-host is at work"),
+            other.alone(),
+        ):
+            pass
+        with other.alone():
+            assert other.names() == []
+
+
+def test_a_step_of_another_one_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with home(path) as one, home(path) as other, contextlib.ExitStack() as step:
+        step.enter_context(one.alone())
+        monkeypatch.setattr(time, "sleep", lambda _seconds: step.close())
+        with other.alone():
+            assert other.names() == []
+
+
+def test_for_one_guest_one_is_at_work_at_a_time_and_for_others_others_are(path: Path) -> None:
+    neighbour = msgspec.structs.replace(OWNER, pid=1)
+    with home(path) as one, home(path) as other:
+        with one.claimed(OWNER, "shop") as folder:
+            with (
+                pytest.raises(SwapTrouble, match=f"another memreact-host .*/shop.{OWNER.pid}"),
+                other.claimed(OWNER, "shop"),
+            ):
+                pass
+            with other.claimed(neighbour, "bank"):
+                assert other.names() == ["bank.1", f"shop.{OWNER.pid}"]
+            folder.make("swap0", GIB, **ME)
+        assert other.names() == [f"shop.{OWNER.pid}"]
+        with other.claimed(OWNER, "shop") as folder:
+            folder.remove("swap0")
+        assert other.names() == []
 
 
 @pytest.mark.parametrize("which", ["itself", "above"])
