@@ -67,6 +67,7 @@ def test_qemus_command_line_tells_the_sizes_of_its_memory(
     [
         (["-name", "shop"], "shop"),
         (["-name", "guest=shop,debug-threads=on"], "shop"),
+        (["-name", "guest=shop,,guest=bank,debug-threads=on"], "shop,guest=bank"),
         ([], "qemu-system-x86_64 7"),
     ],
 )
@@ -81,7 +82,15 @@ def test_a_machine_is_called_as_its_monitor_calls_it(
     [
         ("vhost-vsock-pci,id=v,guest-cid=42", VsockAddress(42, 1050)),
         ('{"driver":"vhost-vsock-pci","guest-cid":42,"id":"v"}', VsockAddress(42, 1050)),
+        ('{"driver":"vhost-vsock-pci","guest-cid":"42"}', VsockAddress(42, 1050)),
+        ("id=v,driver=vhost-vsock-ccw,guest-cid=42", VsockAddress(42, 1050)),
+        ("vhost-vsock-pci,id=v,,guest-cid=7,guest-cid=42", VsockAddress(42, 1050)),
         ("vhost-vsock-pci,guest-cid=2", None),
+        ("vhost-vsock-pci,guest-cid=4294967295", None),
+        ("vhost-vsock-pci,guest-cid=many", None),
+        ('{"driver":"vhost-vsock-pci","guest-cid":', None),
+        ('{"driver":"vhost-vsock-pci","guest-cid":42,"id":"\udc80"}', None),
+        ('{"driver":' + "[" * 100_000, None),
         ("virtio-rng-pci", None),
     ],
 )
@@ -89,6 +98,32 @@ def test_qemus_command_line_tells_where_its_guest_is_asked(
     word: str, address: VsockAddress | None, tmp_path: Path
 ) -> None:
     assert found(tmp_path, "qemu-system-x86_64", "-device", word).address == address
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-name", "guest=web guest-cid=7,debug-threads=on"],
+        ["-name", "guest=web,,guest-cid=7"],
+        ["-name", 'guest={"driver":"vhost-vsock-pci","guest-cid":7}'],
+        ["-device", "virtio-blk-pci,serial=vhost-vsock-pci,guest-cid=7"],
+        ["-device", '{"driver":"virtio-blk-pci","serial":"guest-cid=7"}'],
+        ["-append", "vhost-vsock-pci,guest-cid=7"],
+        ["-object", "vhost-vsock-pci,guest-cid=7"],
+    ],
+)
+@pytest.mark.parametrize(
+    ("own", "address"),
+    [
+        ([], None),
+        (["-device", "vhost-vsock-pci,guest-cid=5"], VsockAddress(5, 1050)),
+        (["--device", '{"driver":"vhost-vsock-pci","guest-cid":5}'], VsockAddress(5, 1050)),
+    ],
+)
+def test_a_guest_that_is_called_like_another_ones_vsock_is_not_taken_for_it(
+    words: list[str], own: list[str], address: VsockAddress | None, tmp_path: Path
+) -> None:
+    assert found(tmp_path, "qemu-system-x86_64", *words, *own).address == address
 
 
 @pytest.mark.parametrize(
@@ -172,5 +207,6 @@ def test_any_command_line_is_read(
     for program in ("qemu-system-x86_64", "cloud-hypervisor"):
         folder = tmp_path_factory.mktemp("proc")
         line = [program, "-m", *words, "-object", *words, "--memory", *words, "--vsock", *words]
+        line += [each for word in words for each in ("-device", word)]
         process(folder, 7, line)
         assert all(size > 0 for size in machine_of("pid:7", proc=str(folder)).sizes)

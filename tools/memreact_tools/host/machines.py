@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from memreact_schemas.control import PORT
-from memreact_tools.address import Address, AddressError, VsockAddress, parse_address
+from memreact_tools.address import PORT_MAX, Address, AddressError, VsockAddress, parse_address
 from memreact_tools.host.qmp import ask_qemu
 
 __all__ = ["Machine", "MachineError", "find_machines", "machine_of", "machines_here"]
@@ -25,8 +25,11 @@ _SIZE = re.compile(
     r"(?:0x(?P<hex>[0-9a-f]+)|(?P<number>\d+(?:\.\d+)?))(?P<unit>[bkmgt]?)", re.ASCII
 )
 _UNITS: Mapping[str, int] = {"b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-_CID = re.compile(r"\"?guest-cid\"?[=:] ?\"?(\d{1,10})", re.ASCII)
+_CID = re.compile(r"\d{1,10}", re.ASCII)
 _CID_MIN = 3
+_CID_MAX = PORT_MAX
+_DEVICE = ("-device", "--device")
+_VSOCK = "vhost-vsock"  # -pci, -ccw, -device and their like
 
 
 class MachineError(ValueError):
@@ -122,14 +125,24 @@ def _machine(pid: int, words: Sequence[str], port: int) -> Machine:
         return Machine(pid, f"{program} {pid}", _ch_sizes(words), _ch_address(words, port))
     pairs = list(pairwise(words))
     name = next((_qemu_name(value) for key, value in pairs if key == "-name"), "")
-    cids = [int(found[1]) for word in words for found in _CID.finditer(word)]
-    address = VsockAddress(cids[0], port) if cids and cids[0] >= _CID_MIN else None
-    return Machine(pid, name or f"{program} {pid}", _qemu_sizes(pairs), address)
+    return Machine(pid, name or f"{program} {pid}", _qemu_sizes(pairs), _qemu_address(pairs, port))
 
 
 def _qemu_name(value: str) -> str:
     options = _options(value)
     return options.get("guest") or options.get("", "")
+
+
+def _qemu_address(pairs: Sequence[tuple[str, str]], port: int) -> Address | None:
+    """Where the vsock device says; no other option, as the guest's name, has a say in it."""
+    devices = [_said(value) for key, value in pairs if key in _DEVICE]
+    for device in devices:
+        driver = device.get("driver") or device.get("", "")
+        if driver.startswith(_VSOCK):
+            cid = device.get("guest-cid", "")
+            known = _CID.fullmatch(cid) and _CID_MIN <= int(cid) <= _CID_MAX
+            return VsockAddress(int(cid), port) if known else None
+    return None
 
 
 def _qemu_sizes(pairs: Sequence[tuple[str, str]]) -> tuple[int, ...]:
@@ -144,21 +157,26 @@ def _qemu_sizes(pairs: Sequence[tuple[str, str]]) -> tuple[int, ...]:
 
 def _backend(value: str) -> str:
     """The size that an object of QEMU's states, as text, if it is memory."""
-    if value.startswith("{"):
-        with suppress(msgspec.MsgspecError):
-            said = msgspec.json.decode(value, type=dict[str, object])
-            if str(said.get("qom-type", "")).startswith("memory-backend-"):
-                return str(said.get("size", ""))
-        return ""
-    options = _options(value)
-    return options.get("size", "") if options.get("", "").startswith("memory-backend-") else ""
+    said = _said(value)
+    kind = said.get("qom-type") or said.get("", "")
+    return said.get("size", "") if kind.startswith("memory-backend-") else ""
+
+
+def _said(value: str) -> dict[str, str]:
+    """Read what QEMU takes as JSON or as `first,key=value,...`; empty for JSON that is none."""
+    if not value.startswith("{"):
+        return _options(value)
+    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+        said = msgspec.json.decode(value, type=dict[str, object])
+        return {key: str(each) for key, each in said.items()}
+    return {}
 
 
 def _options(value: str) -> dict[str, str]:
-    """Read `first,key=value,...`; the first without a key is called "" ."""
+    """Read `first,key=value,...`; the first without a key is called "" , and `,,` is a comma."""
     found: dict[str, str] = {}
-    for part in value.split(","):
-        key, equals, text = part.partition("=")
+    for part in value.replace(",,", "\0").split(","):  # in no word of a command line is a NUL
+        key, equals, text = part.replace("\0", ",").partition("=")
         if equals:
             found.setdefault(key, text)
         else:

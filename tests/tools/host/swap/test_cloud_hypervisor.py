@@ -58,6 +58,13 @@ def test_a_disk_comes_with_our_serial_and_goes_again(tmp_path: Path) -> None:
         monitor.remove("swap0")
 
 
+def test_a_monitor_that_was_taken_over_names_no_file_by_its_disks(tmp_path: Path) -> None:
+    double = CloudHypervisorDouble(held={"memreact-../x", "memreact-", "memreact-owner"})
+    with talking(tmp_path, double) as monitor:
+        monitor.add("swap0", "/srv/swap0", direct=True)
+        assert monitor.disks() == [SWAP0]
+
+
 def test_a_disk_that_the_guest_holds_is_there_until_it_lets_go(tmp_path: Path) -> None:
     double = CloudHypervisorDouble(lets_go=False)
     with talking(tmp_path, double) as monitor:

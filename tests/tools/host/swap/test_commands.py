@@ -138,6 +138,20 @@ def test_a_list_for_programs_says_the_same(
     assert (row["size_bytes"], row["allocated_bytes"]) == (20 * MIB, 0)
 
 
+def test_a_list_for_programs_has_nothing_that_a_terminal_acts_on(
+    tmp_path: Path, double: CloudHypervisorDouble, capsys: Said
+) -> None:
+    assert host(tmp_path, "add", f"ch:{tmp_path}/api") == 0
+    body = "no\x9b2J\u202e\x1b".encode()
+    double.instead = b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    capsys.readouterr()
+    assert host(tmp_path, "list", "--json") == 0
+    said = capsys.readouterr().out
+    assert said.replace("\n", "").isprintable()
+    (row,) = json.loads(said)
+    assert row["state"].endswith(body.decode())
+
+
 def test_nothing_is_taken_away_before_somebody_says_that_the_guest_does_not_use_it(
     tmp_path: Path, double: CloudHypervisorDouble, capsys: Said
 ) -> None:
@@ -175,6 +189,17 @@ def test_a_guest_that_does_not_answer_is_listed_with_the_reason(
     (tmp_path / "swap" / "shop.7" / "swap0").touch()
     assert host(tmp_path, "list") == 0
     assert "not known: " in capsys.readouterr().out
+
+
+def test_a_guest_that_another_one_is_at_work_for_is_listed_so(tmp_path: Path, capsys: Said) -> None:
+    owner = owner_of(os.getpid(), f"qmp:{tmp_path}/none")
+    with (
+        open_home(f"{tmp_path}/swap", in_memory_too=True) as home,
+        home.claimed(owner, "shop") as folder,
+    ):
+        folder.make("swap0", MIB, uid=os.geteuid(), gid=os.getegid())
+        assert host(tmp_path, "list") == 0
+        assert "not known: another memreact-host is at work" in capsys.readouterr().out
 
 
 def test_a_guest_that_lacks_room_gets_none_and_is_told(

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from memreact_tools.host.swap.files import FileThere, Home, open_home
 from memreact_tools.host.swap.filesystem import IN_MEMORY, kind_of
 from memreact_tools.host.swap.owner import owner_of
-from memreact_tools.host.swap.trouble import SwapTrouble
+from memreact_tools.host.swap.trouble import NoSwapFile, SwapTrouble
 
 GIB = 1 << 30
 ME = {"uid": os.geteuid(), "gid": os.getegid()}
@@ -98,6 +100,24 @@ def test_files_come_by_number_and_what_is_not_ours_is_none(path: Path) -> None:
             assert [file.name for file in folder.files()] == ["swap9", "swap10"]
 
 
+@pytest.mark.parametrize(
+    "name", ["../../../kept", "../other.8/swap0", "/kept", "owner", "swap01", "swap0\n", ""]
+)
+def test_what_is_no_name_of_a_swap_file_is_neither_made_nor_deleted(path: Path, name: str) -> None:
+    with home(path) as here:
+        for each in ("shop.7", "other.8"):
+            here.make_folder(each, OWNER)
+        kept = [path.parent.parent / "kept", path / "other.8" / "swap0", path / "shop.7" / "owner"]
+        kept[0].touch()
+        kept[1].touch()
+        with here.folder("shop.7") as folder:
+            with pytest.raises(NoSwapFile, match="no swap file is called"):
+                folder.remove(name)
+            with pytest.raises(NoSwapFile, match="no swap file is called"):
+                folder.make(name, GIB, **ME)
+    assert all(each.exists() for each in kept)
+
+
 def test_a_folder_of_a_guest_goes_with_all_that_is_ours(path: Path) -> None:
     with home(path) as here:
         here.make_folder("shop.7", OWNER)
@@ -160,11 +180,42 @@ def test_what_files_may_still_take_is_promised(path: Path) -> None:
         assert here.room().promised_bytes == 2 * GIB - allocated
 
 
-def test_only_one_is_at_work_at_a_time(path: Path) -> None:
-    with home(path), pytest.raises(SwapTrouble, match="another memreact-host"), home(path):
-        pass
-    with home(path) as here:
-        assert here.names() == []
+def test_one_at_a_time_is_at_a_step_that_asks_nobody(path: Path) -> None:
+    with home(path) as one, open_home(str(path), in_memory_too=True, wait_s=0) as other:
+        with (
+            one.alone(),
+            pytest.raises(SwapTrouble, match="another memreact-host is at work"),
+            other.alone(),
+        ):
+            pass
+        with other.alone():
+            assert other.names() == []
+
+
+def test_a_step_of_another_one_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with home(path) as one, home(path) as other, contextlib.ExitStack() as step:
+        step.enter_context(one.alone())
+        monkeypatch.setattr(time, "sleep", lambda _seconds: step.close())
+        with other.alone():
+            assert other.names() == []
+
+
+def test_for_one_guest_one_is_at_work_at_a_time_and_for_others_others_are(path: Path) -> None:
+    neighbour = msgspec.structs.replace(OWNER, pid=1)
+    with home(path) as one, home(path) as other:
+        with one.claimed(OWNER, "shop") as folder:
+            with (
+                pytest.raises(SwapTrouble, match=f"another memreact-host .*/shop.{OWNER.pid}"),
+                other.claimed(OWNER, "shop"),
+            ):
+                pass
+            with other.claimed(neighbour, "bank"):
+                assert other.names() == ["bank.1", f"shop.{OWNER.pid}"]
+            folder.make("swap0", GIB, **ME)
+        assert other.names() == [f"shop.{OWNER.pid}"]
+        with other.claimed(OWNER, "shop") as folder:
+            folder.remove("swap0")
+        assert other.names() == []
 
 
 @pytest.mark.parametrize("which", ["itself", "above"])

@@ -21,7 +21,13 @@ from memreact_tools.host.swap.passes import (
     grow_if_due,
 )
 from memreact_tools.host.swap.sizing import Grow, Pace, Rest, Shrink, SwapSettings, need_of
-from memreact_tools.host.swap.trouble import GuestKeeps, GuestSilent, StillHeld, SwapTrouble
+from memreact_tools.host.swap.trouble import (
+    GuestKeeps,
+    GuestSilent,
+    NoSwapFile,
+    StillHeld,
+    SwapTrouble,
+)
 from tests.tools.host.swap.fake_monitor import FakeMonitor
 from tests.tools.host.swap.guest_double import GuestDouble
 from tests.tools.servers import TIMEOUT_S, serving
@@ -199,6 +205,17 @@ def test_what_else_lies_in_a_dead_guests_folder_stays_and_is_told(home: Home) ->
     assert f"{FOLDER}/notes" in files(home)
 
 
+def test_what_another_one_still_works_at_of_a_dead_guest_is_left_to_it(home: Home) -> None:
+    dead = msgspec.structs.replace(OWNER, started=1)
+    with open_home(home.path, in_memory_too=True) as other:
+        with other.claimed(dead, "shop") as folder:
+            folder.make("swap0", 10 * MIB, uid=os.geteuid(), gid=os.getegid())
+            assert list(clear_the_dead(home)) == []
+            assert f"{FOLDER}/swap0" in files(home)
+        assert len(list(clear_the_dead(home))) == 1
+    assert files(home) == []
+
+
 def test_what_is_given_back_is_gone_file_and_folder(home: Home) -> None:
     monitor = FakeMonitor()
     grow(home, monitor)
@@ -232,6 +249,17 @@ def test_a_file_that_there_is_not_is_told_with_those_that_there_are(home: Home) 
     grow(home, monitor)
     with pytest.raises(SwapTrouble, match="no swap7, but swap0"):
         list(give_back(home, Guest("qmp:/q", monitor), ["swap7"]))
+
+
+def test_a_file_that_a_monitor_names_by_a_way_out_of_the_folder_is_not_deleted(
+    home: Home, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.touch()
+    monitor = FakeMonitor(there=[Disk("../../kept", "", 10 * MIB)])
+    with pytest.raises(NoSwapFile):
+        list(give_back(home, Guest("qmp:/q", monitor), [], swapped_off=True))
+    assert kept.exists()
 
 
 def test_a_file_that_lies_elsewhere_is_not_deleted(home: Home, tmp_path: Path) -> None:
@@ -335,6 +363,39 @@ def test_nothing_is_taken_away_before_the_guest_has_said_that_it_is_swapped_off(
     assert "deleted" in "".join(give_back(home, guest, []))
     assert there == [1]
     assert (double.used, monitor.there, files(home)) == ({}, [], [])
+
+
+class Neighbour(FakeMonitor):
+    """The monitor of another guest."""
+
+    @property
+    def pid(self) -> int:
+        """This process's parent."""
+        return os.getppid()
+
+
+def test_a_guest_that_is_slow_to_answer_keeps_nobody_from_the_others(
+    home: Home, inside: Inner
+) -> None:
+    monitor, neighbour, double = FakeMonitor(), Neighbour(), inside[0]
+    came: list[str] = []
+
+    def others_come(method: str, _serial: str) -> None:
+        with open_home(home.path, in_memory_too=True, wait_s=0) as other:
+            grow(other, neighbour)
+            came.append(f"{method}: {len(neighbour.there)}")
+            list(give_back(other, Guest("qmp:/n", neighbour), [], swapped_off=True))
+            try:
+                grow(other, monitor)
+            except SwapTrouble as trouble:
+                came.append(str(trouble))
+
+    double.when_asked = others_come
+    grow_with(home, monitor, inside)
+    list(give_back(home, Guest("qmp:/q", monitor, inside[1]), []))
+    busy = f"another memreact-host is at work in {home.path}/{FOLDER}"
+    assert came == ["ListSwap: 1", busy, "AddSwap: 1", busy, "RemoveSwap: 1", busy]
+    assert (monitor.there, neighbour.there, files(home)) == ([], [], [])
 
 
 def test_a_guest_that_keeps_a_disk_keeps_its_file(home: Home, inside: Inner) -> None:

@@ -72,6 +72,14 @@ def test_where_the_file_cannot_be_opened_no_device_is_made(tmp_path: Path) -> No
     assert double.named("device_add") == []
 
 
+def test_a_qemu_that_was_taken_over_names_no_file_by_its_disks(tmp_path: Path) -> None:
+    names = ["../../../../etc/x", "swap0/../../x", "owner", "", "swap²", "swap00", "swap0"]
+    nodes = [{"node-name": f"memreact-{name}", "file": "/srv/swap0"} for name in names]
+    double = Port({"query-named-block-nodes": [{"return": nodes}]})
+    with talking(tmp_path, double) as qemu:
+        assert [disk.name for disk in qemu.disks()] == ["swap0"]
+
+
 DELETED = event("DEVICE_DELETED", DISK)
 PIECE = b'ta": {"device": "memreact-swap0"}}\r\n'
 

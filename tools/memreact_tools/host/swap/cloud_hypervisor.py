@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import msgspec
 
 from memreact_tools.host.qmp import peer_pid
-from memreact_tools.host.swap.monitor import MARK, Disk
+from memreact_tools.host.swap.monitor import MARK, Disk, is_ours
 from memreact_tools.host.swap.trouble import StillHeld, SwapTrouble
 
 __all__ = ["CloudHypervisorMonitor", "open_cloud_hypervisor"]
@@ -102,7 +102,7 @@ class CloudHypervisorMonitor:
         info = self._info()
         paths = {disk.id: disk.path or "" for disk in info.config.disks or () if disk.id}
         tree = info.device_tree or {}
-        names = [name for name in {**paths, **tree} if name.startswith(MARK)]
+        names = [name for name in {**paths, **tree} if is_ours(name)]
         return [self._disk(name, paths.get(name, ""), tree.get(name)) for name in names]
 
     def _disk(self, name: str, path: str, device: _Device | None) -> Disk:

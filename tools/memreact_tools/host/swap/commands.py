@@ -46,7 +46,7 @@ from memreact_tools.host.swap.sizing import (
     pace_at,
 )
 from memreact_tools.host.swap.trouble import SwapTrouble
-from memreact_tools.plain import plain
+from memreact_tools.plain import plain, plain_json
 
 __all__ = ["add_words", "swap", "wait_s"]
 
@@ -264,7 +264,8 @@ def _list(asked: argparse.Namespace, settings: SwapSettings) -> int:
         with open_home(settings.guest_swap_path, in_memory_too=True, make=False) as home:
             found = rows(home, _Look(asked.timeout))
     if asked.json:
-        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        # Before it gets its lines: plain_json would write them out too.
+        print(msgspec.json.format(plain_json(msgspec.json.encode(found).decode())))
     else:
         _say(as_text(found).split("\n"))
     return _DONE

@@ -7,6 +7,11 @@
 
 Whoever is killed here at any point leaves a state that the next pass finds and clears: the owner
 is written before any file, and removed after all of them.
+
+Several tools may be at work, each for another guest. Whoever talks with a guest has claimed its
+folder, by a lock on that, and for no longer than a step that asks nobody the folder of all guests:
+a guest that is silent keeps nobody from the others. Under the lock on all, that on one guest is not
+waited for, so no two wait for each other.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,18 +31,19 @@ import msgspec
 
 from memreact_tools.host.swap.filesystem import IN_MEMORY, available_bytes, kind_of
 from memreact_tools.host.swap.owner import Owner
-from memreact_tools.host.swap.sizing import PREFIX, Room
-from memreact_tools.host.swap.trouble import NoRoom, SwapTrouble
+from memreact_tools.host.swap.sizing import PREFIX, Room, is_swap_name
+from memreact_tools.host.swap.trouble import NoRoom, NoSwapFile, SwapTrouble
 
 __all__ = ["FileThere", "Folder", "Home", "open_home", "owner_key"]
 
 _OWNER, _OWNER_NEW = "owner", "owner.new"
 _OWNER_BYTES_MAX = 4096
-_SWAP = re.compile(PREFIX + r"(0|[1-9][0-9]{0,5})", re.ASCII)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+", re.ASCII)
 _NAME_MAX = 64
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 512  # of st_blocks, whatever the file system's are
+_WAIT_S = 10.0  # for others at a step that asks nobody: they delete files at the most
+_AGAIN_S = 0.01
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -66,6 +73,10 @@ class Folder:
     path: str
     fd: int
 
+    def claim(self) -> bool:
+        """Keep others like us from this guest until it is closed; False where one is at work."""
+        return _locked(self.fd)
+
     def owner(self) -> Owner | None:
         """Return whose it is; None where that was not written, or not by us."""
         try:
@@ -79,19 +90,23 @@ class Folder:
     def files(self) -> list[FileThere]:
         """Return the swap files, in the order of their numbers; what else is there is not ours."""
         found = []
-        for name in os.listdir(self.fd):
-            status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-            if _SWAP.fullmatch(name) and stat.S_ISREG(status.st_mode):
-                found.append(FileThere(name, status.st_size, status.st_blocks * _BLOCK_BYTES))
+        for name in filter(is_swap_name, os.listdir(self.fd)):
+            with contextlib.suppress(FileNotFoundError):  # whoever has claimed it deletes there
+                status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    allocated_bytes = status.st_blocks * _BLOCK_BYTES
+                    found.append(FileThere(name, status.st_size, allocated_bytes))
         return sorted(found, key=lambda file: int(file.name.removeprefix(PREFIX)))
 
     def make(self, name: str, size_bytes: int, *, uid: int, gid: int) -> str:
         """Make a file of holes, which nobody but its user opens; returns its path.
 
         Raises:
+            NoSwapFile: No swap file may be called so.
             SwapTrouble: The file system has no room, or no files of that size; nothing is left.
             OSError: It refuses for another reason; nothing is left.
         """
+        self._refuse_unless_swap(name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(name, flags, 0o600, dir_fd=self.fd)
@@ -113,13 +128,30 @@ class Folder:
         return f"{self.path}/{name}"
 
     def remove(self, name: str) -> None:
-        """Delete a file; that it is gone already is as good."""
+        """Delete a swap file; that it is gone already is as good.
+
+        Raises:
+            NoSwapFile: No swap file may be called so.
+        """
+        self._refuse_unless_swap(name)
+        self._unlink(name)
+
+    def _refuse_unless_swap(self, name: str) -> None:
+        if not is_swap_name(name):
+            raise NoSwapFile(f"{self.path}: no swap file is called {name!r}")
+
+    def remove_owner(self) -> None:
+        """Delete what says whose the folder is; that it is gone already is as good."""
+        self._unlink(_OWNER_NEW)
+        self._unlink(_OWNER)
+
+    def _unlink(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
 
     def write_owner(self, owner: Owner) -> None:
         """Write whose it is, at one moment."""
-        self.remove(_OWNER_NEW)
+        self._unlink(_OWNER_NEW)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             with open(os.open(_OWNER_NEW, flags, 0o600, dir_fd=self.fd), "wb") as file:
@@ -127,7 +159,7 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
-            self.remove(_OWNER_NEW)
+            self._unlink(_OWNER_NEW)
             raise
         os.rename(_OWNER_NEW, _OWNER, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
@@ -142,15 +174,58 @@ def _refused(path: str, error: OSError) -> Exception:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folder of all guests, open and ours alone until it is closed.
+    """The folder of all guests, open.
 
     Args:
         path: Where it is, without symbolic links.
         fd: The same, open.
+        wait_s: How long others may keep us out of it.
     """
 
     path: str
     fd: int
+    wait_s: float = _WAIT_S
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others like us out of it for a step that asks nobody; not to be nested.
+
+        Raises:
+            SwapTrouble: Another one is at such a step, and stays there.
+        """
+        until = time.monotonic() + self.wait_s
+        while not _locked(self.fd):
+            if time.monotonic() >= until:
+                raise SwapTrouble(f"another memreact-host is at work in {self.path}")
+            time.sleep(_AGAIN_S)
+        try:
+            yield
+        finally:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
+    def claimed(self, owner: Owner, called: str) -> Iterator[Folder]:
+        """Open a guest's folder and keep others like us from it; one without files goes at the end.
+
+        Args:
+            owner: The guest's process.
+            called: As the guest is called.
+
+        Raises:
+            SwapTrouble: Another one is at work for this guest.
+            NoRoom: The file system is full.
+        """
+        with contextlib.ExitStack() as held:
+            with self.alone():
+                name = self.name_for(owner, called)
+                self.make_folder(name, owner)
+                folder = held.enter_context(self.folder(name))
+                if not folder.claim():
+                    raise SwapTrouble(f"another memreact-host is at work in {folder.path}")
+            yield folder
+            if not folder.files():
+                with self.alone():
+                    self.remove_folder(name)
 
     def names(self) -> list[str]:
         """Return the names of the guests' folders."""
@@ -177,12 +252,17 @@ class Home:
             os.close(fd)
 
     def guest_of(self, owner: Owner) -> str:
-        """Return where a guest's memreact was said to be; empty where it was not."""
-        for name in self.names():
-            with self.folder(name) as folder:
-                there = folder.owner()
-            if there and owner_key(there) == owner_key(owner):
-                return there.guest
+        """Return where a guest's memreact was said to be; empty where it was not.
+
+        Raises:
+            SwapTrouble: Another one is at work there, and stays so.
+        """
+        with self.alone():
+            for name in self.names():
+                with self.folder(name) as folder:
+                    there = folder.owner()
+                if there and owner_key(there) == owner_key(owner):
+                    return there.guest
         return ""
 
     def name_for(self, owner: Owner, called: str) -> str:
@@ -226,8 +306,7 @@ class Home:
                 folder.remove(file.name)
             if set(os.listdir(folder.fd)) - {_OWNER, _OWNER_NEW}:
                 return False
-            folder.remove(_OWNER_NEW)
-            folder.remove(_OWNER)
+            folder.remove_owner()
         os.rmdir(name, dir_fd=self.fd)
         return True
 
@@ -247,17 +326,19 @@ def owner_key(owner: Owner) -> tuple[str, int, int]:
 
 
 @contextlib.contextmanager
-def open_home(path: str, *, in_memory_too: bool = False, make: bool = True) -> Iterator[Home]:
-    """Open the folder of all guests, and keep others like us out of it meanwhile.
+def open_home(
+    path: str, *, in_memory_too: bool = False, make: bool = True, wait_s: float = _WAIT_S
+) -> Iterator[Home]:
+    """Open the folder of all guests.
 
     Args:
         path: Where it is, absolute.
         in_memory_too: Accept one that lies in the host's memory.
         make: Make it where it is not there.
+        wait_s: How long others may keep us out of it.
 
     Raises:
-        SwapTrouble: Others may write there or above, it lies in memory, or another one like us is
-            at work there.
+        SwapTrouble: Others may write there or above, or it lies in memory.
         OSError: It is not there, or cannot be made.
     """
     if not os.path.isabs(path):
@@ -273,17 +354,16 @@ def open_home(path: str, *, in_memory_too: bool = False, make: bool = True) -> I
         )
     fd = os.open(real, _FOLDER)
     try:
-        _lock(fd, real)
-        yield Home(real, fd)
+        yield Home(real, fd, wait_s)
     finally:
         os.close(fd)
 
 
-def _lock(fd: int, path: str) -> None:
-    try:
+def _locked(fd: int) -> bool:
+    with contextlib.suppress(BlockingIOError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise SwapTrouble(f"another memreact-host is at work in {path}") from error
+        return True
+    return False
 
 
 def _refuse_unsafe(real: str) -> None:

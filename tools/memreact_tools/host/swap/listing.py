@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 import msgspec
@@ -17,6 +17,7 @@ from memreact_tools.host.swap.trouble import SwapTrouble
 __all__ = ["Row", "as_text", "rows"]
 
 _MIB_SHIFT = 20
+_BUSY = "not known: another memreact-host is at work there"
 _HEAD = ("GUEST", "FILE", "MIB", "TAKES", "USED", "PCI", "STATE")
 
 
@@ -58,17 +59,18 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def rows(home: Home, look: Look) -> list[Row]:
-    """Look at every file, and ask every guest that lives."""
+    """Look at every file, and ask every guest that lives and that nobody else is at work for."""
     found = []
     for name in home.names():
-        with home.folder(name) as folder:
+        with suppress(FileNotFoundError), home.folder(name) as folder:  # cleared away meanwhile
             found += _rows_of(folder, look)
     return found
 
 
 def _rows_of(folder: Folder, look: Look) -> list[Row]:
+    ours = folder.claim()
     owner = folder.owner()
-    disks, state = _ask(owner, look)
+    disks, state = _ask(owner, look) if ours else ({}, _BUSY)
     areas = look.areas(owner) if owner and disks else None
     made = []
     for file in folder.files():

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-__all__ = ["MARK", "Disk", "Monitor"]
+from memreact_tools.host.swap.sizing import is_swap_name
+
+__all__ = ["MARK", "Disk", "Monitor", "is_ours"]
 
 # Serial and identifier of each disk begin so: in the guest nothing else is taken for swap of ours.
 MARK = "memreact-"
+
+
+def is_ours(identifier: str) -> bool:
+    """Say whether a disk was made for swap: the mark, and behind it the name of a swap file.
+
+    A monitor may have been taken over by its guest: what else it puts behind the mark, as a path
+    out of the guest's folder, names no file.
+    """
+    return identifier.startswith(MARK) and is_swap_name(identifier.removeprefix(MARK))
 
 
 class Disk(NamedTuple):
@@ -50,7 +61,7 @@ class Monitor(Protocol):
         """Return what memory the guest has now."""
 
     def disks(self) -> list[Disk]:
-        """Return the disks that were made for swap, by whomever."""
+        """Return the disks that were made for swap, by whomever; none that `is_ours` denies."""
 
     def add(self, name: str, path: str, *, direct: bool) -> None:
         """Give the guest a file as a disk; where that fails nothing is left of it.

@@ -88,16 +88,24 @@ def areas_of_ours(inside: Inside | None) -> dict[str, SwapArea] | None:
 def clear_the_dead(home: Home, *, proc: str = "/proc") -> Iterator[str]:
     """Delete what guests left that are gone, and say so."""
     for name in home.names():
-        with home.folder(name) as folder:
-            owner, files = folder.owner(), folder.files()
+        with home.alone():
+            said = _clear(home, name, proc) if name in home.names() else ""
+        if said:
+            yield said
+
+
+def _clear(home: Home, name: str, proc: str) -> str:
+    with home.folder(name) as folder:
+        owner = folder.owner()
         if owner is not None and lives(owner, proc=proc):
-            continue
-        if owner is None and files:
-            yield f"{home.path}/{name} does not say whose it is: it stays"
-        elif home.remove_folder(name):
-            yield f"{home.path}/{name} of a guest that is gone is deleted"
-        else:
-            yield f"{home.path}/{name} of a guest that is gone has something else in it: it stays"
+            return ""
+        if not folder.claim():  # another one hears just now that the guest is gone
+            return ""
+        if owner is None and folder.files():
+            return f"{folder.path} does not say whose it is: it stays"
+        if home.remove_folder(name):
+            return f"{folder.path} of a guest that is gone is deleted"
+        return f"{folder.path} of a guest that is gone has something else in it: it stays"
 
 
 def grow_if_due(
@@ -108,18 +116,14 @@ def grow_if_due(
     What the guest swaps to is taken only once its memreact has said that it does not any more.
 
     Raises:
-        SwapTrouble: The monitor does not answer as it should.
+        SwapTrouble: The monitor does not answer as it should, or another one is at work for this
+            guest.
         OSError: The folder cannot be read or written.
     """
     owner = owner_of(guest.monitor.pid, guest.where, guest.said)
-    name = home.name_for(owner, guest.monitor.called)
-    home.make_folder(name, owner)
-    with home.folder(name) as folder:
+    with home.claimed(owner, guest.monitor.called) as folder:
         passed = _pass(home, folder, guest, settings, pace, now_us)
         said, unused = _take_into_use(guest)
-        nothing = not folder.files()
-    if nothing:
-        home.remove_folder(name)
     return passed._replace(said=(*passed.said, *said), unused=unused)
 
 
@@ -229,14 +233,10 @@ def _as_the_guest_has_them(folder: Folder, disks: Sequence[Disk]) -> list[SwapFi
 
 def _grow(home: Home, folder: Folder, monitor: Monitor, wanted: Grow) -> str:
     name, size_bytes = wanted
-    short_by = home.room().short_by(size_bytes)
-    if short_by:
-        raise NoRoom(
-            f"{home.path}: {size_bytes >> 20} MiB of swap, what other files there may still take, "
-            f"and 1 GiB for others do not fit: {-(-short_by >> 20)} MiB are missing"
-        )
     uid, gid = identity(monitor.pid)
-    path = folder.make(name, size_bytes, uid=uid, gid=gid)
+    with home.alone():  # what fits here, others could take before it is made
+        _refuse_without_room(home, size_bytes)
+        path = folder.make(name, size_bytes, uid=uid, gid=gid)
     try:
         direct = takes_direct_io(name, folder=folder.fd)
         monitor.add(name, path, direct=direct)
@@ -247,6 +247,15 @@ def _grow(home: Home, folder: Folder, monitor: Monitor, wanted: Grow) -> str:
         raise
     how = "direct I/O" if direct else "through the host's page cache"
     return f"{path}, {size_bytes >> 20} MiB, is a disk of the guest's ({how})"
+
+
+def _refuse_without_room(home: Home, size_bytes: int) -> None:
+    short_by = home.room().short_by(size_bytes)
+    if short_by:
+        raise NoRoom(
+            f"{home.path}: {size_bytes >> 20} MiB of swap, what other files there may still take, "
+            f"and 1 GiB for others do not fit: {-(-short_by >> 20)} MiB are missing"
+        )
 
 
 def give_back(
@@ -262,25 +271,20 @@ def give_back(
 
     Raises:
         SwapTrouble: One of the names is none, the guest has no memory for what lies there, or it
-            does not let a disk go.
+            does not let a disk go, or another one is at work for it.
     """
     owner = owner_of(guest.monitor.pid, guest.where, guest.said)
-    folder_name = home.name_for(owner, guest.monitor.called)
     disks = {disk.name: disk for disk in guest.monitor.disks()}
     for name in names:
         if name not in disks:
             raise SwapTrouble(f"{guest.where} has no {name}, but {', '.join(sorted(disks)) or '-'}")
-    home.make_folder(folder_name, owner)
-    with home.folder(folder_name) as folder:
+    with home.claimed(owner, guest.monitor.called) as folder:
         for name in names or sorted(disks):
             if disks[name].plugged and not swapped_off:
                 _swap_off(guest, name)
             guest.monitor.remove(name)
             yield _delete(folder, disks[name])
         yield from _end_what_was_begun(folder, guest.monitor)
-        left = folder.files()
-    if not left:
-        home.remove_folder(folder_name)
 
 
 def _delete(folder: Folder, disk: Disk) -> str:

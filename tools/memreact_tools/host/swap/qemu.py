@@ -15,7 +15,7 @@ import msgspec
 
 from memreact_tools.deadline import Deadline
 from memreact_tools.host.qmp import Lines, QmpRefused, QmpTrouble, peer_pid, shake_hands, told
-from memreact_tools.host.swap.monitor import MARK, Disk
+from memreact_tools.host.swap.monitor import MARK, Disk, is_ours
 from memreact_tools.host.swap.trouble import StillHeld, SwapTrouble
 
 __all__ = ["QemuMonitor", "open_qemu"]
@@ -120,7 +120,7 @@ class QemuMonitor:
                 failed=failed.get(node.name, 0),
             )
             for node in nodes
-            if node.name.startswith(MARK)
+            if is_ours(node.name)
         ]
 
     def _failed(self) -> dict[str, int]:

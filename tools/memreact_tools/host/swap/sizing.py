@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -22,6 +23,7 @@ __all__ = [
     "SwapSettings",
     "Wait",
     "decide",
+    "is_swap_name",
     "need_of",
     "next_name",
     "pace_after_failure",
@@ -36,6 +38,7 @@ GRAIN_BYTES = 1 << 20
 RESERVE_BYTES = 1 << 30
 PREFIX = "swap"
 
+_NAME = re.compile(PREFIX + r"(0|[1-9][0-9]{0,5})", re.ASCII)
 _SECOND_US = 1_000_000
 _RETRY_US = 120 * _SECOND_US
 _RETRIES_MAX = 2
@@ -237,6 +240,11 @@ def _spare(files: Sequence[SwapFile], surplus: int) -> Iterator[str]:
 def _number(file: SwapFile) -> int:
     digits = file.name.removeprefix(PREFIX)
     return int(digits) if digits.isdigit() else -1
+
+
+def is_swap_name(name: str) -> bool:
+    """Say whether a swap file may be called so: swap0, swap1 and so on up to swap999999."""
+    return _NAME.fullmatch(name) is not None
 
 
 def next_name(taken: Iterator[str] | Collection[str]) -> str:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GuestKeeps", "GuestSilent", "NoRoom", "StillHeld", "SwapTrouble"]
+__all__ = ["GuestKeeps", "GuestSilent", "NoRoom", "NoSwapFile", "StillHeld", "SwapTrouble"]
 
 
 class SwapTrouble(Exception):
@@ -13,6 +13,10 @@ class SwapTrouble(Exception):
 
 class NoRoom(SwapTrouble):
     """The file system has too little room for one more file."""
+
+
+class NoSwapFile(SwapTrouble):
+    """No swap file may be called so."""
 
 
 class GuestSilent(SwapTrouble):
