@@ -53,11 +53,18 @@ def test_any_name_of_a_guest_is_read_back(name: str) -> None:
         assert [sample.labels for sample in family.samples] == [{"guest": name}]
 
 
-def test_of_a_family_that_means_two_things_the_first_one_counts() -> None:
+def test_of_a_family_that_means_two_things_to_as_many_the_first_one_counts() -> None:
     one = HEAD + "memreact_free_bytes 7\n" + END
     other = "# TYPE memreact_free_bytes counter\nmemreact_free_bytes_total 9\n" + END
     (family,) = families_of(together(one=one, other=other))
     assert [(sample.labels["guest"], sample.value) for sample in family.samples] == [("one", 7)]
+
+
+def test_one_guest_that_means_something_else_by_a_name_hides_nothing_of_the_others() -> None:
+    odd = "# TYPE memreact_free_bytes counter\nmemreact_free_bytes_total 9\n" + END
+    usual = HEAD + "memreact_free_bytes 7\n" + END
+    (family,) = families_of(together(odd=odd, shop=usual, till=usual))
+    assert [sample.labels["guest"] for sample in family.samples] == ["shop", "till"]
 
 
 @pytest.mark.parametrize(

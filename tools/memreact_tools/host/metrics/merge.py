@@ -7,7 +7,8 @@ metrics of memreact that do not speak of another guest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import NamedTuple
@@ -92,6 +93,8 @@ class _Family:
     lines: list[_Line] = field(default_factory=list)
 
 
+_Meaning = tuple[str | None, str | None]
+
 Metrics = Mapping[str, _Family]
 """What one guest says, by family."""
 
@@ -150,28 +153,38 @@ def _bad(line: str) -> Malformed:
 def merged(guests: Mapping[str, Metrics]) -> Iterator[str]:
     """Write the families of all guests, each once.
 
-    What the first guest says of a family counts. Samples of one that means something else by its
-    name, as another version may, are left out.
+    A family means what most guests mean by its name, of as many the first. Samples of one that
+    means something else, as another version may, are left out.
 
     Args:
         guests: What each said, by its name.
     """
-    abouts: dict[str, dict[str, str]] = {}
-    for metrics in guests.values():
-        for name, family in metrics.items():
-            abouts.setdefault(name, family.about)
-    for name, about in abouts.items():
+    for name, about in _most_said(guests.values()):
         lines = [
             line
             for guest, metrics in guests.items()
-            if name in metrics and _means_the_same(metrics[name].about, about)
+            if name in metrics and _meaning(metrics[name].about) == _meaning(about)
             for line in _lines(guest, metrics[name])
         ]
         yield _head(name, about) + "".join(lines)
 
 
-def _means_the_same(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    return all(one.get(key) == other.get(key) for key in ("TYPE", "UNIT"))
+def _most_said(said: Iterable[Metrics]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Yield what each family means to most: one guest alone changes that for nobody."""
+    times: dict[str, Counter[_Meaning]] = {}
+    firsts: dict[tuple[str, _Meaning], Mapping[str, str]] = {}
+    for metrics in said:
+        for name, family in metrics.items():
+            meaning = _meaning(family.about)
+            times.setdefault(name, Counter())[meaning] += 1
+            firsts.setdefault((name, meaning), family.about)
+    for name, meanings in times.items():
+        ((most, _),) = meanings.most_common(1)
+        yield name, firsts[name, most]
+
+
+def _meaning(about: Mapping[str, str]) -> _Meaning:
+    return about.get("TYPE"), about.get("UNIT")
 
 
 def _head(name: str, about: Mapping[str, str]) -> str:
