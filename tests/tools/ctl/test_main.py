@@ -31,7 +31,8 @@ from tests.tools.ctl.doubles import (
     VarlinkDouble,
 )
 from tests.tools.ctl.statuses import DECISION, EXPLANATION, LEDGER, STATUS
-from tests.tools.servers import monitor, serving
+from tests.tools.ctl.test_what_if import ANSWER as WHAT_IF
+from tests.tools.servers import Serve, monitor, serving
 
 
 @pytest.fixture
@@ -859,6 +860,103 @@ def test_a_guest_that_refuses_without_a_word_has_a_row_like_any_other(
     said = capsys.readouterr().out
     assert f"{a}  failed" in said
     assert f"{b}  done" in said
+
+
+HUGE = b"1" + b"0" * 400
+ODD_RULES = b'{"settings":{"memcg":{"cgroup":[0]}},"revision":1,"origins":{},"warnings":[]}'
+
+
+def replies(said: bytes) -> Serve:
+    """Answer any call with these bytes, whatever they are."""
+
+    def serve(stream: socket.socket) -> None:
+        if stream.recv(1 << 16):
+            stream.sendall(said + b"\0")
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (
+            "set memcg.swap=true",
+            b'{"error":"x.NotEnoughMemory","parameters":'
+            b'{"path":"/dev/vdc","used_bytes":%s,"available_bytes":%s,"kept_bytes":1}}'
+            % (HUGE, HUGE),
+            "/dev/vdc holds",
+        ),
+        ("set memcg.swap=true", b'{"error":"x.Refused","parameters":[0]}', "x.Refused"),
+        ("get", b'{"parameters":%s}' % ODD_RULES, "cannot be told"),
+        ("diff", b'{"parameters":%s}' % ODD_RULES, "cannot be told"),
+        ("diff", b'{"parameters":{"settings":{"memcg":{"cgroup":[0]}}}}', "cannot be compared"),
+        ("diff", b'{"parameters":{"settings":7}}', "cannot be compared"),
+    ],
+    ids=["number", "refusal", "rules", "diff-rules", "diff-shape", "diff-number"],
+)
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_whatever_one_guest_says_the_others_are_asked_and_told(
+    case: tuple[str, bytes, str],
+    flags: list[str],
+    guests: Guests,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line, said, why = case
+    doubles = {name: VarlinkDouble() for name in "bc"}
+    b, c = guests(doubles)
+    odd = f"unix:{tmp_path}/a"
+    with serving(tmp_path / "a", replies(said)):
+        asked = [part for each in (odd, b, c) for part in ("--address", each)]
+        code = main([*flags, *line.split(), "--parallel", "1", *asked])
+    told = capsys.readouterr().out
+    assert all(len(double.calls) == 1 for double in doubles.values())
+    if flags:
+        assert [each in told for each in (odd, b, c)] == [True, True, True]
+        return
+    assert code == 1
+    row = next(each for each in told.splitlines() if each.startswith(odd))
+    assert row.startswith(f"{odd}  failed")
+    assert why in row
+    assert told.endswith("1 failed\n")
+
+
+def huge(said: object) -> object:
+    """The same with all its whole numbers too large for a float."""
+    if isinstance(said, dict):
+        return {key: huge(value) for key, value in said.items()}
+    if isinstance(said, list):
+        return [huge(value) for value in said]
+    return int(HUGE) if type(said) is int else said
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("status", ANSWERS["GetStatus"]),
+        ("explain /shop", ANSWERS["Explain"]),
+        ("squeeze cold", _squeeze_end(held_until_us=5, reported_grew_bytes=1)),
+        ("swap list", ANSWERS["ListSwap"]),
+        ("what-if memcg.swap=true", WHAT_IF),
+    ],
+)
+def test_figures_without_measure_are_told(
+    line: str, answer: Struct, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = json.dumps({"parameters": huge(json.loads(msgspec.json.encode(answer)))})
+    with serving(tmp_path / "a", replies(said.encode())):
+        assert main([*line.split(), "--address", f"unix:{tmp_path}/a"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_decision_at_a_moment_without_measure_is_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decision = huge(json.loads(msgspec.json.encode(DECISION)))
+    said = json.dumps({"parameters": {"decision": decision}, "continues": True})
+    with serving(tmp_path / "a", replies(said.encode())):
+        assert main(["watch", "--address", f"unix:{tmp_path}/a"]) == 1
+    assert "because=cold" in capsys.readouterr().out
 
 
 def test_what_differs_between_guests_is_told(

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from memreact_tools.host.view import explained, view_of
 from tests.tools.ctl.doubles import Failure, VarlinkDouble
 from tests.tools.ctl.statuses import STATUS
 from tests.tools.host.processes import process
-from tests.tools.servers import serving
+from tests.tools.servers import Serve, serving
 
 MIB, GIB = 1 << 20, 1 << 30
 LEDGER = LedgerStatus(
@@ -161,6 +162,65 @@ def test_a_guest_whose_answer_is_no_text_is_said(host: Path) -> None:
     with serving(host / "s", answers):
         (trouble,) = view_of(machine(host), proc=f"{host}/proc").trouble
     assert "the answer is no Varlink" in trouble
+
+
+HUGE = 10**400
+"""More than a float holds; JSON has it."""
+
+
+def replies(text: str) -> Serve:
+    """Answer any call with these parameters."""
+
+    def serve(stream: socket.socket) -> None:
+        stream.recv(1 << 16)
+        stream.sendall(b'{"parameters":%s}\0' % text.encode())
+
+    return serve
+
+
+def ledger_with(**figures: int) -> str:
+    """A status as a guest writes it, with figures of any size."""
+    said = json.loads(msgspec.json.encode(StatusAnswer(status=replace(STATUS, ledger=LEDGER))))
+    said["status"]["ledger"] |= figures
+    return json.dumps(said)
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"reported_byte_seconds_total": HUGE},
+        {"total_bytes": HUGE, "returned_bytes": -HUGE},
+        {"free_bytes": HUGE, "reported_bytes": HUGE},
+    ],
+)
+def test_a_guest_that_says_figures_without_measure_leaves_the_others_their_rows(
+    figures: dict[str, int],
+    flags: list[str],
+    host: Path,
+    guest: VarlinkDouble,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    process(host / "proc", 12, ["qemu", "-name", "odd", "-m", "64"], (64 << 10, 9, 9, 0))
+    with serving(host / "odd", replies(ledger_with(**figures))):
+        code = main(["view", *flags, f"pid:12=unix:{host}/odd", f"pid:7=unix:{host}/s"])
+    assert code == 0
+    said = capsys.readouterr().out
+    assert "odd" in said
+    assert "shop" in said
+    assert "0" * 100 not in said
+
+
+def test_whatever_goes_wrong_with_a_guest_is_its_own_trouble(
+    host: Path, guest: VarlinkDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(_held: Held, _ledger: LedgerStatus) -> dict[str, int]:
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(under_test, "explained", breaks)
+    told = view_of(machine(host), proc=f"{host}/proc")
+    assert told.held_bytes == 450 * MIB
+    assert told.trouble == (f"unix:{host}/s: what it says cannot be read: a bug of ours",)
 
 
 def test_a_guest_that_hangs_up_and_one_that_is_not_there_are_said(host: Path) -> None:

@@ -134,6 +134,22 @@ def test_a_stream_that_broke_goes_on_where_it_was(
     assert numbers(came) == [2]
 
 
+def test_a_stream_whose_numbers_have_no_measure_goes_on_with_one_that_can_be_asked_for(
+    tmp_path: Path, opened: Callable[..., Live]
+) -> None:
+    daemon = FakeDaemon([cgroup("/a")])
+    daemon.decide(decision(10**400))
+    with serving(tmp_path / "s", daemon.serve):
+        live = opened(f"unix:{tmp_path}/s")
+        until(live, lambda came: numbers(came) == [10**400])
+        daemon.hang_up_once()
+        daemon.decide(decision(10**400 + 1))
+        until(live, lambda came: numbers(came)[-1:] == [10**400 + 1])
+        live.close()
+        daemon.hang_up()
+    assert daemon.since == [0, 2**63 - 1]
+
+
 def test_a_guest_that_answers_no_more_is_lost_after_its_time(
     tmp_path: Path, opened: Callable[..., Live]
 ) -> None:

@@ -45,6 +45,16 @@ def seen(**differs: object) -> tuple[Update, Update]:
     return Met(), StatusSeen(replace(status(), **differs))
 
 
+@pytest.mark.parametrize("width", [40, 80, 160])
+@pytest.mark.parametrize("huge", [10**400, -(10**400)], ids=["more", "less"])
+def test_figures_without_measure_are_painted(huge: int, width: int) -> None:
+    ledger = replace(LEDGER, reported_bytes=huge, total_bytes=huge, free_bytes=huge)
+    stalled = replace(reading(NOW + SECOND), memory_stall_us=huge, free_bytes=huge)
+    updates = (*seen(ledger=ledger), Read(reading(NOW)), Read(stalled))
+    assert text(*updates, width=width)
+    assert board_of(*updates).clock(huge)
+
+
 @pytest.mark.parametrize(
     ("differs", "words"),
     [

@@ -49,6 +49,14 @@ def test_a_share_has_as_many_digits_as_say_something() -> None:
     assert [percent(ppm) for ppm in (0, 150, 20_000, 990_000)] == ["0 %", "0.01 %", "2.0 %", "99 %"]
 
 
+@pytest.mark.parametrize("huge", [10**400, -(10**400)], ids=["more", "less"])
+def test_a_figure_without_measure_is_cut_to_one_that_can_be_written(huge: int) -> None:
+    for text in (percent(huge), rate(huge), short_span(huge), size(huge)):
+        assert len(text) < 30
+    for name in ("a_ppm", "a_bytes", "a_us"):
+        assert len(figure(name, huge, 4096)[1]) < 30
+
+
 def test_rates_are_of_a_second() -> None:
     assert [rate(each) for each in (0, 2_100, 640_000)] == ["0.0/s", "2.1/s", "640/s"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
@@ -168,8 +168,7 @@ def tell(verb: Verb, asked: argparse.Namespace, guests: Round) -> int:
         _tell_interrupted(verb, asked, held, guests)
         return _COULD_NOT
     in_order = sorted(held, key=lambda outcome: guests.addresses.index(outcome.address))
-    _tell_end(asked, in_order)
-    return _COULD_NOT if any(outcome.failed for outcome in held) else _DONE
+    return _COULD_NOT if _tell_end(asked, in_order) else _DONE
 
 
 def _tell_one(verb: Verb, asked: argparse.Namespace, outcome: Outcome) -> int:
@@ -184,7 +183,7 @@ def _picked(verb: Verb, asked: argparse.Namespace, raw: bytes) -> bytes:
     """Return what of an answer was asked for; one of another shape is told as it came."""
     try:
         return verb.pick(raw, asked)
-    except msgspec.MsgspecError:
+    except Exception:  # noqa: BLE001  # whatever one guest says, the others' answers are told
         return raw
 
 
@@ -235,20 +234,37 @@ def _tell_interrupted(
     print(f"memreact-ctl: {text}", file=sys.stderr)
 
 
-def _tell_end(asked: argparse.Namespace, held: Sequence[Outcome]) -> None:
+def _tell_end(asked: argparse.Namespace, held: Sequence[Outcome]) -> int:
+    """Sum up for people; returns how many failed."""
     failed = sum(outcome.failed for outcome in held)
     if asked.json:
-        return
+        return failed
     if asked.verb == "diff":
-        print("\n".join(_differences([each for each in held if not each.failed])))
-        print(f"{failed} failed")
-    else:
-        print(f"{len(held) - failed} done, {failed} failed")
+        return failed + _tell_differences(held, failed)
+    print(f"{len(held) - failed} done, {failed} failed")
+    return failed
 
 
-def _differences(outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _tell_differences(held: Sequence[Outcome], failed: int) -> int:
+    """Compare those that answered; returns how many of them said what cannot be compared."""
+    values: dict[str, dict[str, str]] = {}
+    odd = 0
+    for each in held:
+        if each.failed:
+            continue
+        name = plain(str(each.address))
+        try:
+            values[name] = _values(each.answer)
+        except Exception as error:  # noqa: BLE001  # the others are compared all the same
+            odd += 1
+            print(f"{name}  failed  what it says cannot be compared: {plain(str(error))}")
+    print("\n".join(_differences(values)))
+    print(f"{failed + odd} failed")
+    return odd
+
+
+def _differences(values: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Write the keys whose values are not the same in all guests."""
-    values = {plain(str(each.address)): _values(each.answer) for each in outcomes}
     keys = {key: None for each in values.values() for key in each}
     same = True
     for key in keys:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from memreact_schemas.status import Delays
+from memreact_tools.ctl.amounts import bounded
 
 __all__ = ["delays_in_words", "milliseconds"]
 
 
 def milliseconds(us: int) -> str:
     """Write a length of time in milliseconds, with a digit behind the point where it is short."""
+    us = bounded(us)
     return f"{us / 1000:.0f} ms" if us >= 10_000 or not us else f"{us / 1000:.1f} ms"  # noqa: PLR2004  # digits that say something
 
 

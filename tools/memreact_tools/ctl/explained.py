@@ -14,6 +14,7 @@ from memreact_schemas.explanation import (
     PressureNow,
     SettingHere,
 )
+from memreact_tools.ctl.amounts import bounded
 from memreact_tools.ctl.delays import delays_in_words, milliseconds
 from memreact_tools.ctl.show import amount, cgroup_in_words, decision_in_words, span
 from memreact_tools.plain import plain
@@ -75,7 +76,7 @@ def _pressure(now: PressureNow) -> Iterator[str]:
         if share is None or total_us is None:
             yield f"  {name}: cannot be read"
         else:
-            percent = share / _PERMYRIAD_PER_PERCENT
+            percent = bounded(share) / _PERMYRIAD_PER_PERCENT
             in_all = f"{milliseconds(total_us)} since it was made"
             yield f"  {name}: {percent:.2f} % of the last 10 s, {in_all}"
     if now.own_stall_us is not None and now.own_over_us:
@@ -91,7 +92,7 @@ def _pressure(now: PressureNow) -> Iterator[str]:
 
 
 def _percent(ppm: int) -> str:
-    return f"{ppm / _PPM_PER_PERCENT:.4g} %"
+    return f"{bounded(ppm) / _PPM_PER_PERCENT:.4g} %"
 
 
 def _harm(harm: HarmStatus, now_us: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from memreact_tools.address import Address, AddressError, parse_address
+from memreact_tools.plain import plain
 
 __all__ = ["Ask", "Outcome", "Round", "Trouble", "addresses_in"]
 
@@ -82,7 +83,8 @@ class Round:
 
     Args:
         addresses: Of the guests.
-        ask: Returns the answer, as it came and for people; raises Trouble.
+        ask: Returns the answer, as it came and for people; raises Trouble. Whatever else it raises
+            is that guest's trouble too, but for a broken pipe, which is our own output's.
         parallel: How many are asked at the same time.
     """
 
@@ -134,4 +136,9 @@ class Round:
             answer, text = self._ask(address)
         except Trouble as trouble:
             return Outcome(address, b"", str(trouble), trouble)
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # noqa: BLE001  # what one guest says ends nothing of the others
+            why = f"what it says cannot be told: {plain(str(error))}"
+            return Outcome(address, b"", why, Trouble(why, code="broken"))
         return Outcome(address, answer, text)

@@ -36,7 +36,7 @@ from memreact_schemas.status import (
     Status,
 )
 from memreact_tools.ctl import swap
-from memreact_tools.ctl.amounts import amount, span
+from memreact_tools.ctl.amounts import amount, bounded, span
 from memreact_tools.ctl.delays import delays_in_words
 from memreact_tools.plain import plain
 
@@ -403,7 +403,7 @@ def _ledger(ledger: LedgerStatus, now_us: int) -> Iterator[str]:
 def _stock(ledger: LedgerStatus, now_us: int) -> Iterator[str]:
     reported = "unknown" if ledger.reported_bytes is None else amount(ledger.reported_bytes)
     free, reportable = amount(ledger.free_bytes or 0), amount(ledger.reportable_bytes or 0)
-    hours = ledger.reported_byte_seconds_total / _GIB_HOUR
+    hours = bounded(ledger.reported_byte_seconds_total) / _GIB_HOUR
     ago = span(now_us - (ledger.read_at_us or 0))
     told = f"reportable {reportable}, reported {reported}, {hours:.2f} GiB*h in all"
     yield f"free: {free}, {told}, {ago} ago"
@@ -430,12 +430,13 @@ def _next(eviction: NextEviction, now_us: int) -> str:
 
 
 def _share(share: StallShare) -> str:
-    of = 100 * share.stall_us / share.over_us if share.over_us else 0.0
-    return f"{of:.2f} % stalled of {span(share.over_us)}, limit {share.limit_ppm / 10_000:g} %"
+    of = 100 * bounded(share.stall_us) / share.over_us if share.over_us else 0.0
+    limit = f"limit {bounded(share.limit_ppm) / 10_000:g} %"
+    return f"{of:.2f} % stalled of {span(share.over_us)}, {limit}"
 
 
 def _promotion(back: PromotionStatus) -> str:
-    limit = f"limit {back.limit_ppm_per_min / 10_000:g} % a minute"
+    limit = f"limit {bounded(back.limit_ppm_per_min) / 10_000:g} % a minute"
     of = f"{amount(back.promoted_bytes)} within {span(back.over_us)}"
     said = f"{of}, {amount(back.workingset_bytes)} in use, {limit}"
     return f"{said}: no more goes there" if back.over_limit else said
@@ -519,7 +520,7 @@ def item_in_words(raw: bytes) -> str:
     item = msgspec.json.decode(raw, type=ItemSaid)
     dropped = f"  ({item.dropped} decisions dropped so far)" if item.dropped else ""
     if item.decision is not None:
-        moment = item.decision.at_us / 1_000_000
+        moment = bounded(item.decision.at_us) / 1_000_000
         return _text([f"{moment:.3f} {decision_in_words(item.decision)}{dropped}"])
     if item.status is not None:
         return _text([*_guest(item.status)])
@@ -599,7 +600,7 @@ def refusal_in_words(name: str, raw: bytes) -> str:
     say = _REFUSALS.get(kind)
     try:
         return plain(say(raw) if say else _plainly(name, raw))
-    except msgspec.MsgspecError:
+    except Exception:  # noqa: BLE001  # whatever a guest says in it, its no is told
         return plain(f"{name} {raw.decode(errors='replace')}")
 
 

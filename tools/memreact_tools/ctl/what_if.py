@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from memreact_schemas.control import WhatIfAnswer, WhatIfCgroup, WhatIfTurn
+from memreact_tools.ctl.amounts import bounded
 from memreact_tools.plain import plain
 
 __all__ = ["what_if_in_words"]
@@ -96,8 +97,8 @@ def _cgroup(row: WhatIfCgroup) -> str:
 
 
 def _size(size_bytes: int) -> str:
-    return "0" if not size_bytes else f"{size_bytes / _MIB:.1f} MiB"
+    return "0" if not size_bytes else f"{bounded(size_bytes) / _MIB:.1f} MiB"
 
 
 def _span(us: int) -> str:
-    return f"{us / _US_PER_SEC:.1f} s"
+    return f"{bounded(us) / _US_PER_SEC:.1f} s"

@@ -18,7 +18,8 @@ from msgspec import Raw, Struct
 from memreact_schemas.control import INTERFACE, GetStatus, HostHolds, StatusAnswer
 from memreact_schemas.status import LedgerStatus
 from memreact_tools.address import Address, AddressError, CouldNotConnect, connect
-from memreact_tools.ctl.show import amount, refusal_in_words
+from memreact_tools.ctl.amounts import amount, bounded
+from memreact_tools.ctl.show import refusal_in_words
 from memreact_tools.ctl.varlink_client import BrokenConnection, Refused, call
 from memreact_tools.decoding import decoded
 from memreact_tools.host.machines import Machine, MachineError, machines_here
@@ -138,7 +139,16 @@ def view_of(
             ledger = _ledger(machine.address, timeout_s, afresh=False)
     except (OSError, NoGuestMemory, _Silent) as error:
         trouble.append(str(error))
-    return _both(machine, held, ledger, tuple(trouble))
+    except Exception as error:  # noqa: BLE001  # whatever a guest says, the others have their rows
+        trouble.append(_unreadable(machine, error))
+    try:
+        return _both(machine, held, ledger, tuple(trouble))
+    except Exception as error:  # noqa: BLE001  # as above
+        return _both(machine, held, None, (*trouble, _unreadable(machine, error)))
+
+
+def _unreadable(machine: Machine, error: Exception) -> str:
+    return f"{machine.address}: what it says cannot be read: {error}"
 
 
 def _held(machine: Machine, proc: str, total_bytes: int | None = None) -> Held:
@@ -198,17 +208,22 @@ def _both(
     if ledger is not None:
         view = msgspec.structs.replace(
             view,
-            total_bytes=ledger.total_bytes,
-            free_bytes=ledger.free_bytes,
-            reportable_bytes=ledger.reportable_bytes,
-            reported_bytes=ledger.reported_bytes,
-            returned_bytes=ledger.returned_bytes,
-            gib_hours=ledger.reported_byte_seconds_total / _GIB_HOUR,
+            total_bytes=_figure(ledger.total_bytes),
+            free_bytes=_figure(ledger.free_bytes),
+            reportable_bytes=_figure(ledger.reportable_bytes),
+            reported_bytes=_figure(ledger.reported_bytes),
+            returned_bytes=_figure(ledger.returned_bytes),
+            gib_hours=bounded(ledger.reported_byte_seconds_total) / _GIB_HOUR,
             reporting=ledger.reporting,
         )
     if held is not None and ledger is not None:
-        view = msgspec.structs.replace(view, because_bytes=explained(held, ledger))
+        causes = {cause: bounded(size) for cause, size in explained(held, ledger).items()}
+        view = msgspec.structs.replace(view, because_bytes=causes)
     return view
+
+
+def _figure(said: int | None) -> int | None:
+    return None if said is None else bounded(said)
 
 
 def explained(held: Held, ledger: LedgerStatus) -> dict[str, int]:

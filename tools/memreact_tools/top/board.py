@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from memreact_tools.ctl.amounts import bounded
 from memreact_tools.top.lines import Glyphs, Line
 from memreact_tools.top.model import Entry, GuestModel, Model
 from memreact_tools.top.panels import Scene, panels
@@ -118,7 +119,7 @@ class Board:
 
     def clock(self, at_us: int) -> str:
         """A moment as the time of day, or as time since a recording's begin."""
-        ago = (self.source.now_us() - at_us) / 1e6
+        ago = bounded(self.source.now_us() - at_us) / 1e6
         if self.player is not None:
             return _position(self.player.position()[0] - ago)
         return time.strftime("%H:%M:%S", time.localtime(self._wall() - ago))

@@ -106,7 +106,8 @@ def _height(ppm: int, limit_ppm: int, levels: int) -> int:
     """Of so many levels: by the root, so that little is seen beside much; the limit is the top."""
     if ppm < _FLOOR_PPM:
         return 0
-    share = min(ppm / max(limit_ppm, 1), 1.0)
+    top_ppm = max(limit_ppm, 1)
+    share = min(ppm, top_ppm) / top_ppm  # no larger one is divided: a float may not hold it
     return max(round(levels * math.sqrt(share)), 1)
 
 

@@ -176,7 +176,7 @@ def bar(amounts: Sequence[tuple[int, str, str]], of: int, width: int) -> list[Pa
     seen = filled = 0
     for amount, char, style in amounts:
         seen += amount
-        until = min(round(width * seen / of), width) if of > 0 else 0
+        until = round(width * max(min(seen, of), 0) / of) if of > 0 else 0
         if until > filled:
             parts.append((char * (until - filled), style))
             filled = until

@@ -19,6 +19,7 @@ from msgspec import Raw, Struct
 from memreact_schemas.control import INTERFACE, GetStatus, Look, Looked, StatusAnswer, Watch
 from memreact_schemas.status import DecisionRow, Status
 from memreact_tools.address import Address, CouldNotConnect, connect
+from memreact_tools.ctl.amounts import bounded
 from memreact_tools.ctl.varlink_client import BrokenConnection, Refused, call, stream_of
 from memreact_tools.decoding import decoded
 from memreact_tools.top.source import (
@@ -256,7 +257,7 @@ class _Guest:
 
     def _take_in(self, item: _Item) -> None:
         if item.decision is not None:
-            self._last_number = item.decision.number
+            self._last_number = bounded(item.decision.number)
             self._tell(Decided(item.decision, item.dropped))
         if item.status is not None:
             self._tell(StatusSeen(item.status))

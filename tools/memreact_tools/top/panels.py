@@ -250,7 +250,7 @@ def _gauge(stage: _Stage, width: int, glyphs: Glyphs) -> list[Part]:
     """A bar with eighths of a cell at its end, and dots for the rest."""
     if stage.amount is None or stage.of <= 0:
         return [(glyphs.rest * width, "rest")]
-    eighths = min(max(round(8 * width * stage.amount / stage.of), 0), 8 * width)
+    eighths = round(8 * width * max(min(stage.amount, stage.of), 0) / stage.of)
     whole, part = divmod(eighths, 8)
     if not glyphs.parts:
         whole, part = whole + (part >= 4), 0  # noqa: PLR2004  # half a cell

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from memreact_schemas.status import DecisionRow
-from memreact_tools.ctl.show import amount, span
+from memreact_tools.ctl.amounts import amount, bounded, span
 
 __all__ = ["brief", "figure", "percent", "rate", "short_span", "size", "verdict"]
 
@@ -48,7 +48,7 @@ def size(amount_bytes: int | None) -> str:
         return "-"
     if amount_bytes >= _ALL:
         return "all"
-    number, unit = float(amount_bytes), 0
+    number, unit = float(bounded(amount_bytes)), 0
     while number >= 1000 and unit < len(_UNITS) - 1:  # noqa: PLR2004  # four digits are too wide
         number /= _KIB
         unit += 1
@@ -60,7 +60,7 @@ def size(amount_bytes: int | None) -> str:
 
 def short_span(microseconds: int) -> str:
     """A length of time in at most four cells, as 12s, 3m, 2h or 40d."""
-    seconds = max(microseconds, 0) // 1_000_000
+    seconds = max(bounded(microseconds), 0) // 1_000_000
     for unit, of in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * of or (unit == "d" and seconds >= of):
             return f"{seconds // of}{unit}"
@@ -69,14 +69,14 @@ def short_span(microseconds: int) -> str:
 
 def percent(ppm: int) -> str:
     """A share with as many digits as say something, as 0.02 % or 12 %."""
-    share = ppm / _PPM_PER_PERCENT
+    share = bounded(ppm) / _PPM_PER_PERCENT
     digits = 0 if share >= _TEN or not ppm else 1 if share >= 1 else 2
     return f"{share:.{digits}f} %"
 
 
 def rate(per_ks: int) -> str:
     """So many in a thousand seconds, as times a second."""
-    each = per_ks / 1000
+    each = bounded(per_ks) / 1000
     return f"{each:.0f}/s" if each >= _HUNDRED else f"{each:.1f}/s"
 
 

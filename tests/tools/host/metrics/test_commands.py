@@ -88,6 +88,23 @@ def test_printed_once_with_a_guest_that_does_not_answer(
     assert partly.err.startswith("memreact-host: gone: there is no such socket")
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_nothing_that_a_terminal_acts_on_is_printed_to_one_and_a_pipe_has_every_byte(
+    terminal: bool,  # noqa: FBT001  # drawn
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    odd = "/\x1b]0;owned\x07\x9b2J\r\u2028"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    with serving(tmp_path / "s", answers(text_of(odd))):
+        assert main(["metrics", "--once", f"shop=unix:{tmp_path}/s"]) == 0
+    said = capsys.readouterr().out
+    assert (odd in said) is not terminal
+    assert all(line.isprintable() for line in said.split("\n")) is terminal
+    assert said.endswith("# EOF\n")
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memreact_schemas.openmetrics import END
-from memreact_tools.host.metrics.merge import Malformed, merged, parse_metrics
+from memreact_tools.host.metrics.merge import (
+    FAMILIES_MAX,
+    LINES_MAX,
+    Malformed,
+    merged,
+    parse_metrics,
+)
 from tests.official_openmetrics import families_of
 from tests.tools.host.metrics.guests import text_of
 
@@ -47,11 +53,18 @@ def test_any_name_of_a_guest_is_read_back(name: str) -> None:
         assert [sample.labels for sample in family.samples] == [{"guest": name}]
 
 
-def test_of_a_family_that_means_two_things_the_first_one_counts() -> None:
+def test_of_a_family_that_means_two_things_to_as_many_the_first_one_counts() -> None:
     one = HEAD + "memreact_free_bytes 7\n" + END
     other = "# TYPE memreact_free_bytes counter\nmemreact_free_bytes_total 9\n" + END
     (family,) = families_of(together(one=one, other=other))
     assert [(sample.labels["guest"], sample.value) for sample in family.samples] == [("one", 7)]
+
+
+def test_one_guest_that_means_something_else_by_a_name_hides_nothing_of_the_others() -> None:
+    odd = "# TYPE memreact_free_bytes counter\nmemreact_free_bytes_total 9\n" + END
+    usual = HEAD + "memreact_free_bytes 7\n" + END
+    (family,) = families_of(together(odd=odd, shop=usual, till=usual))
+    assert [sample.labels["guest"] for sample in family.samples] == ["shop", "till"]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +82,11 @@ def test_of_a_family_that_means_two_things_the_first_one_counts() -> None:
         "memreact_free_bytes 1\nmemreact_free_bytes 1",
         "# TYPE up gauge\nup 1",
         '# TYPE memreact_up gauge\nmemreact_up{guest="x"} 1',
+        "# TYPE memreact_up gauge\nmemreact_up 1",
+        "# HELP memreact_up what another says",
+        "# TYPE memreact_scrape_seconds gauge\nmemreact_scrape_seconds 1",
+        "memreact_free_bytes 1e999",
+        'memreact_free_bytes{__name__="up"} 1',
         "# TYPE memreact_a gauge\nmemreact_a 1\n# TYPE memreact_free_bytes gauge",
         "# a remark",
         "",
@@ -79,6 +97,19 @@ def test_of_a_family_that_means_two_things_the_first_one_counts() -> None:
 def test_what_memreact_does_not_write_is_refused(line: str) -> None:
     with pytest.raises(Malformed):
         parse_metrics(f"{HEAD}{line}\n{END}")
+
+
+def test_a_guest_that_tells_without_end_is_refused_before_a_line_of_it_is_read() -> None:
+    lines = "nonsense\n" * LINES_MAX
+    with pytest.raises(Malformed, match="more than 120000 lines"):
+        parse_metrics(f"{lines}{END}")
+
+
+def test_a_guest_with_families_without_end_is_refused() -> None:
+    heads = "".join(f"# TYPE memreact_a{number} gauge\n" for number in range(FAMILIES_MAX))
+    assert len(parse_metrics(heads + END)) == FAMILIES_MAX
+    with pytest.raises(Malformed, match="more than 1000 families"):
+        parse_metrics(f"{heads}{HEAD}{END}")
 
 
 @pytest.mark.parametrize(

@@ -138,11 +138,16 @@ def _where(text: str) -> int | str:
 
 
 def _once(found: Gathered) -> int:
-    sys.stdout.write(found.text)
+    sys.stdout.write(_for_terminal(found.text) if sys.stdout.isatty() else found.text)
     sys.stdout.flush()
     for name, why in found.troubles.items():
         _fails(f"{name}: {why}", _COULD_NOT)
     return _COULD_NOT if found.troubles else _DONE
+
+
+def _for_terminal(text: str) -> str:
+    """A guest's names and remarks, with nothing in them that a terminal acts on."""
+    return "\n".join(plain(line) for line in text.split("\n"))
 
 
 def _serve(where: int | str, gathered: Callable[[float | None], Gathered]) -> int:

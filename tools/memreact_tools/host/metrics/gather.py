@@ -6,26 +6,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from memreact_schemas.openmetrics import END, Family, Sample, head_of, line_of
+from memreact_schemas.openmetrics import END, Sample, head_of, line_of
 from memreact_tools.address import Address
 from memreact_tools.ctl.guests import Round, Trouble
 from memreact_tools.host.metrics.fetch import fetch
-from memreact_tools.host.metrics.merge import GUEST, Malformed, Metrics, merged, parse_metrics
-
-__all__ = ["FAMILIES", "Gathered", "gather"]
-
-_UP, _TOOK = FAMILIES = (
-    Family(
-        "memreact_up", "gauge", "1 for a guest that answered, 0 for one that did not.", "", (GUEST,)
-    ),
-    Family(
-        "memreact_scrape_seconds",
-        "gauge",
-        "How long a guest took to answer, or until it was given up.",
-        "seconds",
-        (GUEST,),
-    ),
+from memreact_tools.host.metrics.merge import (
+    FAMILIES,
+    GUEST,
+    Malformed,
+    Metrics,
+    merged,
+    parse_metrics,
 )
+
+__all__ = ["Gathered", "gather"]
+
+_UP, _TOOK = FAMILIES
 
 
 class Gathered(NamedTuple):

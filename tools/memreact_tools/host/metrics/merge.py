@@ -7,16 +7,50 @@ metrics of memreact that do not speak of another guest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import NamedTuple
 
-from memreact_schemas.openmetrics import END, escaped
+from memreact_schemas.openmetrics import END, Family, escaped
 
-__all__ = ["GUEST", "Malformed", "Metrics", "merged", "parse_metrics"]
+__all__ = [
+    "FAMILIES",
+    "FAMILIES_MAX",
+    "GUEST",
+    "LINES_MAX",
+    "Malformed",
+    "Metrics",
+    "merged",
+    "parse_metrics",
+]
 
 GUEST = "guest"
 """The label that says whose a sample is."""
+
+FAMILIES = (
+    Family(
+        "memreact_up", "gauge", "1 for a guest that answered, 0 for one that did not.", "", (GUEST,)
+    ),
+    Family(
+        "memreact_scrape_seconds",
+        "gauge",
+        "How long a guest took to answer, or until it was given up.",
+        "seconds",
+        (GUEST,),
+    ),
+)
+"""What is said of a guest here, and by no guest."""
+
+LINES_MAX = 120_000
+"""Of one guest: 1,000 cgroups, which is all that settings let it name, and the others as one have
+six lines each and one for every reason there is, of which no cgroup meets more than a few."""
+
+FAMILIES_MAX = 1000
+"""Of one guest: there are less than a hundred."""
+
+_OURS = frozenset(family.name for family in FAMILIES)
 
 _SUFFIXES = {
     "counter": ("_total",),
@@ -59,6 +93,8 @@ class _Family:
     lines: list[_Line] = field(default_factory=list)
 
 
+_Meaning = tuple[str | None, str | None]
+
 Metrics = Mapping[str, _Family]
 """What one guest says, by family."""
 
@@ -67,18 +103,22 @@ def parse_metrics(text: str) -> Metrics:
     """Take a guest's text apart.
 
     Raises:
-        Malformed: It is cut off, or a line is none that memreact writes.
+        Malformed: It is cut off, a line is none that memreact writes, or there are too many.
     """
     if not f"\n{text}".endswith(f"\n{END}"):
         raise Malformed("it is cut off")
+    if text.count("\n") > LINES_MAX:
+        raise Malformed(f"it has more than {LINES_MAX} lines")
     families: dict[str, _Family] = {}
     seen: set[tuple[str, str]] = set()
     name = ""
     for line in text[: -len(END)].split("\n")[:-1]:  # other ends of lines are within names
         if about := _ABOUT.fullmatch(line):
-            if about[2] != name and about[2] in families:
+            if about[2] in _OURS or (about[2] != name and about[2] in families):
                 raise _bad(line)
             name = about[2]
+            if len(families) >= FAMILIES_MAX and name not in families:
+                raise Malformed(f"it has more than {FAMILIES_MAX} families")
             families.setdefault(name, _Family()).about[about[1]] = about[3] or ""
             continue
         sample = _parse_sample(line, name, families)
@@ -100,6 +140,9 @@ def _parse_sample(line: str, family: str, families: Mapping[str, _Family]) -> _L
     names = _LABEL_NAME.findall(labels)
     if GUEST in names or len(set(names)) < len(names):
         raise _bad(line)
+    # Prometheus drops a whole scrape for a name that is its own, or a number that no float holds.
+    if any(name.startswith("__") for name in names) or not isfinite(float(found["value"])):
+        raise _bad(line)
     return _Line(found["name"], labels, found["value"])
 
 
@@ -110,28 +153,38 @@ def _bad(line: str) -> Malformed:
 def merged(guests: Mapping[str, Metrics]) -> Iterator[str]:
     """Write the families of all guests, each once.
 
-    What the first guest says of a family counts. Samples of one that means something else by its
-    name, as another version may, are left out.
+    A family means what most guests mean by its name, of as many the first. Samples of one that
+    means something else, as another version may, are left out.
 
     Args:
         guests: What each said, by its name.
     """
-    abouts: dict[str, dict[str, str]] = {}
-    for metrics in guests.values():
-        for name, family in metrics.items():
-            abouts.setdefault(name, family.about)
-    for name, about in abouts.items():
+    for name, about in _most_said(guests.values()):
         lines = [
             line
             for guest, metrics in guests.items()
-            if name in metrics and _means_the_same(metrics[name].about, about)
+            if name in metrics and _meaning(metrics[name].about) == _meaning(about)
             for line in _lines(guest, metrics[name])
         ]
         yield _head(name, about) + "".join(lines)
 
 
-def _means_the_same(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    return all(one.get(key) == other.get(key) for key in ("TYPE", "UNIT"))
+def _most_said(said: Iterable[Metrics]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Yield what each family means to most: one guest alone changes that for nobody."""
+    times: dict[str, Counter[_Meaning]] = {}
+    firsts: dict[tuple[str, _Meaning], Mapping[str, str]] = {}
+    for metrics in said:
+        for name, family in metrics.items():
+            meaning = _meaning(family.about)
+            times.setdefault(name, Counter())[meaning] += 1
+            firsts.setdefault((name, meaning), family.about)
+    for name, meanings in times.items():
+        ((most, _),) = meanings.most_common(1)
+        yield name, firsts[name, most]
+
+
+def _meaning(about: Mapping[str, str]) -> _Meaning:
+    return about.get("TYPE"), about.get("UNIT")
 
 
 def _head(name: str, about: Mapping[str, str]) -> str:
