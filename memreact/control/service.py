@@ -68,6 +68,7 @@ _CGROUPS_AT_ONCE = 64
 _US_PER_SEC = 1_000_000
 _STATUS_SECS = 10
 FOLLOWERS_MAX = 4  # who record at the same time: each may let some megabytes wait
+_KEPT_TO_RECORD = 1  # of these, for those who may write
 
 
 class _Told(NamedTuple):
@@ -371,7 +372,6 @@ class MemreactService:
         return control.Nothing()
 
     def _record(self, call: control.Record, peer: Peer) -> Stream:
-        del peer
         from memreact.control.recordings import FlightRow, RecordRow  # noqa: PLC0415  # seldom
 
         recorder = self._guest.recorder
@@ -380,8 +380,9 @@ class MemreactService:
         if call.flight:
             self._refuse_no_flight(recorder.flight)
             return FlightRow(recorder, self._guest.clock())
-        if recorder.followers >= FOLLOWERS_MAX:
-            raise not_possible(f"{FOLLOWERS_MAX} record already")
+        places = FOLLOWERS_MAX if peer.may_write else FOLLOWERS_MAX - _KEPT_TO_RECORD
+        if recorder.followers >= places:
+            raise not_possible(f"{places} record already")
         secs = call.status_seconds
         return RecordRow(recorder, self._guest, _STATUS_SECS if secs is None else secs)
 

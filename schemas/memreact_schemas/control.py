@@ -474,6 +474,9 @@ class SqueezeItem(_Answer, frozen=True, kw_only=True):
 class Record(_Call, frozen=True, kw_only=True):
     """Ask for a row of answers that is a recording, line by line; see docs/recording.md.
 
+    Four follow what happens at a time, three of them may be such as may only read: another one is
+    told NotPossible.
+
     Args:
         flight: What the flight recorder holds, which ends by itself; None means no: all that
             happens from now on.
