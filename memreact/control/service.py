@@ -44,6 +44,7 @@ from memreact.events import (
 from memreact.settings.errors import SettingsError
 from memreact.settings.layers import Settings
 from memreact.settings.tables import config_from
+from memreact.swap_trouble import SwapTrouble
 from memreact.telemetry.flight import Flight
 from memreact.telemetry.hub import Hub, Subscription
 from memreact_schemas import control, doctor, varlink
@@ -395,7 +396,10 @@ class MemreactService:
 
     async def _list_swap(self, call: ListSwap, peer: Peer) -> SwapAreas:
         del call, peer
-        return await self._swapper().areas()
+        try:
+            return await self._swapper().areas()
+        except SwapTrouble as trouble:
+            raise VarlinkError(trouble.answer, INTERFACE) from trouble
 
     def _add_swap(self, call: AddSwap, peer: Peer) -> Lasting:
         if call.serial is call.pci_path is call.uuid is None:

@@ -54,6 +54,7 @@ from memreact_schemas.swap import (
     SwapAdded,
     SwapArea,
     SwapAreas,
+    SwapRefused,
     SwapRemoved,
 )
 from tests.able import ABLE
@@ -203,6 +204,8 @@ class Daemon:
 
     async def _areas(self) -> SwapAreas:
         await asyncio.sleep(0)
+        if self.swap_trouble is not None:
+            raise self.swap_trouble
         return SwapAreas(areas=(AREA,), available_bytes=5, kept_bytes=2)
 
     async def _add_swap(self, call: AddSwap) -> SwapAdded:
@@ -859,6 +862,15 @@ async def test_why_no_disk_became_swap_is_an_error_of_its_own_and_a_line(daemon:
     refused = [line for line in daemon.lines if line.startswith("refused ")]
     assert refused[0] == 'refused peer=host verb=AddSwap because="no such disk"\n'
     assert len(refused) == 2
+
+
+@pytest.mark.asyncio
+async def test_why_swap_cannot_be_listed_is_told(daemon: Daemon) -> None:
+    answer = SwapRefused(path="/proc/swaps", doing="looking at swap", errno=5, why="x")
+    daemon.swap_trouble = SwapTrouble(answer, "it cannot be read")
+    async with daemon.serve(READER) as client:
+        error, told = await client.fail(f"{IO}.ListSwap")
+    assert (error, told["path"]) == (f"{IO}.SwapRefused", "/proc/swaps")
 
 
 @pytest.mark.parametrize("half", [False, True])
