@@ -497,6 +497,8 @@ class RecordItem(_Answer, frozen=True, kw_only=True):
 class WhatIf(_Call, frozen=True, kw_only=True):
     """Ask what a turn would come to with other settings; nothing is changed and nothing touched.
 
+    Of those who may only read one asks at a time: another one is told NotPossible.
+
     Args:
         patch: Laid over what is in force.
     """
@@ -630,7 +632,7 @@ class Busy(_Answer, frozen=True, kw_only=True):
 
 
 class NotPossible(_Answer, frozen=True, kw_only=True):
-    """It was understood, and cannot be done now."""
+    """It was understood, and cannot be done now, as where too many ask for it already."""
 
     why: str
 
