@@ -93,6 +93,7 @@ class Swaps:
         self._waiting: TriggerSet | None = None
         self._errands: set[_Errand] = set()
         self._removing = False
+        self._listing: asyncio.Task[SwapAreas] | None = None
         self._zram = ZramTier(layout, own_path, journal, limits=self._stall_limits, send=self._send)
 
     @property
@@ -150,6 +151,8 @@ class Swaps:
     def close(self) -> None:
         """Call back what is under way, and give it a moment."""
         self._zram.close()
+        if self._listing is not None:
+            self._listing.cancel()
         for each in self._errands:
             each.errand.call_back(stopping=True)
         for each in tuple(self._errands):
@@ -160,10 +163,24 @@ class Swaps:
             self._table = None
 
     async def areas(self) -> SwapAreas:
-        """List what is in use."""
+        """List what is in use; those who ask meanwhile are given the same answer.
+
+        Whoever may only read may ask: it takes no place of those who change something.
+
+        Raises:
+            SwapTrouble: It cannot be read.
+        """
         from memreact.actuator.swap_off import areas_and_room  # noqa: PLC0415  # only when asked
 
-        return await self._send(lambda _: areas_and_room(self._layout))
+        if self._listing is None:
+            listing = self._on_thread(lambda _: areas_and_room(self._layout), set())
+            self._listing = self._loop.create_task(listing)
+            self._listing.add_done_callback(self._listed)
+        return await asyncio.shield(self._listing)
+
+    def _listed(self, listing: asyncio.Task[SwapAreas]) -> None:
+        if self._listing is listing:
+            self._listing = None
 
     async def add(self, call: AddSwap) -> SwapAdded:
         """Take a disk into use."""
@@ -231,22 +248,42 @@ class Swaps:
     async def _send(
         self, work: Callable[[Any], _Done], over: Callable[[], None] = lambda: None
     ) -> _Done:
-        """Have something done on a thread of its own, which ends with it.
+        """Have something changed, where not too much is being changed already.
 
         Args:
             work: Given the errand by which it is called back.
             over: Told when the thread is done with it, which may be after whoever asked is gone.
         """
-        from memreact.actuator.swap import CalledBack, Errand  # noqa: PLC0415  # only when asked
-
         if len(self._errands) >= _ERRANDS_MAX:
             over()
             raise _not_possible(f"{_ERRANDS_MAX} calls about swap are under way already")
+
+        def changed() -> None:
+            self._listing = None  # one that began before may not tell of it
+            over()
+
+        return await self._on_thread(work, self._errands, changed)
+
+    async def _on_thread(
+        self,
+        work: Callable[[Any], _Done],
+        among: set[_Errand],
+        over: Callable[[], None] = lambda: None,
+    ) -> _Done:
+        """Have something done on a thread of its own, which ends with it.
+
+        Args:
+            work: As for `_send`.
+            among: Holds it while it is under way.
+            over: As for `_send`.
+        """
+        from memreact.actuator.swap import CalledBack, Errand  # noqa: PLC0415  # only when asked
+
         errand = Errand()
         answer: asyncio.Future[_Done] = self._loop.create_future()
 
         def settle(done: _Done | BaseException) -> None:
-            self._errands.discard(sent)
+            among.discard(sent)
             over()
             if answer.done():
                 return
@@ -266,7 +303,7 @@ class Swaps:
                 self._loop.call_soon_threadsafe(settle, done)
 
         sent = _Errand(errand, threading.Thread(target=run, name="memreact-swap", daemon=True))
-        self._errands.add(sent)
+        among.add(sent)
         sent.thread.start()
         try:
             return await answer

@@ -44,6 +44,7 @@ from memreact.events import (
 from memreact.settings.errors import SettingsError
 from memreact.settings.layers import Settings
 from memreact.settings.tables import config_from
+from memreact.swap_trouble import SwapTrouble
 from memreact.telemetry.flight import Flight
 from memreact.telemetry.hub import Hub, Subscription
 from memreact_schemas import control, doctor, varlink
@@ -68,6 +69,10 @@ _CGROUPS_AT_ONCE = 64
 _US_PER_SEC = 1_000_000
 _STATUS_SECS = 10
 FOLLOWERS_MAX = 4  # who record at the same time: each may let some megabytes wait
+_KEPT_TO_RECORD = 1  # of these, for those who may write
+
+
+_Done = TypeVar("_Done")
 
 
 class _Told(NamedTuple):
@@ -106,6 +111,7 @@ class MemreactService:
         self._explaining = asyncio.Lock()
         self._explaining_to_readers = asyncio.Lock()
         self._foreseeing = asyncio.Lock()
+        self._foreseeing_to_reader: asyncio.Task[control.WhatIfAnswer] | None = None
         self._examining: asyncio.Future[doctor.Report] | None = None
         self._squeezing: Squeezing | None = None
         self._answers: Mapping[str, Callable[[Any, Peer], Answer]] = {
@@ -266,9 +272,24 @@ class MemreactService:
     def _what_if(
         self, call: control.WhatIf, peer: Peer
     ) -> Coroutine[Any, Any, control.WhatIfAnswer]:
+        """Foresee; whoever waits holds whole settings, so of readers nobody does."""
+        if not peer.may_write and self._foreseeing_to_reader is not None:
+            raise not_possible("another what-if is being answered")
         patch = _config_of(call.patch, peer)
         change = self._store.patch(patch, by=peer.name, dry_run=True, over_vsock=peer.over_vsock)
-        return self._foreseen(change, self._store.foresee(patch, by=peer.name))
+        foreseen = self._foreseen(change, self._store.foresee(patch, by=peer.name))
+        return foreseen if peer.may_write else self._foreseen_to_reader(foreseen)
+
+    def _foreseen_to_reader(
+        self, foreseen: Coroutine[Any, Any, control.WhatIfAnswer]
+    ) -> Coroutine[Any, Any, control.WhatIfAnswer]:
+        """Go on where the reader leaves: the thread does, and with it what it holds."""
+        self._foreseeing_to_reader = asyncio.get_running_loop().create_task(foreseen)
+        self._foreseeing_to_reader.add_done_callback(self._reader_foreseen)
+        return _whoever_leaves(self._foreseeing_to_reader)
+
+    def _reader_foreseen(self, _: object) -> None:
+        self._foreseeing_to_reader = None
 
     async def _foreseen(self, change: Change, fresh: Settings) -> control.WhatIfAnswer:
         """Foresee for one after the other: each reads many files."""
@@ -371,7 +392,6 @@ class MemreactService:
         return control.Nothing()
 
     def _record(self, call: control.Record, peer: Peer) -> Stream:
-        del peer
         from memreact.control.recordings import FlightRow, RecordRow  # noqa: PLC0415  # seldom
 
         recorder = self._guest.recorder
@@ -380,8 +400,9 @@ class MemreactService:
         if call.flight:
             self._refuse_no_flight(recorder.flight)
             return FlightRow(recorder, self._guest.clock())
-        if recorder.followers >= FOLLOWERS_MAX:
-            raise not_possible(f"{FOLLOWERS_MAX} record already")
+        places = FOLLOWERS_MAX if peer.may_write else FOLLOWERS_MAX - _KEPT_TO_RECORD
+        if recorder.followers >= places:
+            raise not_possible(f"{places} record already")
         secs = call.status_seconds
         return RecordRow(recorder, self._guest, _STATUS_SECS if secs is None else secs)
 
@@ -394,7 +415,10 @@ class MemreactService:
 
     async def _list_swap(self, call: ListSwap, peer: Peer) -> SwapAreas:
         del call, peer
-        return await self._swapper().areas()
+        try:
+            return await self._swapper().areas()
+        except SwapTrouble as trouble:
+            raise VarlinkError(trouble.answer, INTERFACE) from trouble
 
     def _add_swap(self, call: AddSwap, peer: Peer) -> Lasting:
         if call.serial is call.pci_path is call.uuid is None:
@@ -474,6 +498,11 @@ class _Watching:
         if self._following is not None:
             self._following.close()
             self._following = None
+
+
+async def _whoever_leaves(task: asyncio.Task[_Done]) -> _Done:
+    """Wait for what goes on without whoever waits."""
+    return await asyncio.shield(task)
 
 
 def _in_force(of: _Told) -> Encoded:

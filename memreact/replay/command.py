@@ -115,7 +115,7 @@ def _replayed(done: Replayed, reading: Reading) -> tuple[int, str]:
     if done.missed:
         text += f"; {done.missed} lines are missing in it"
     if done.bug is not None:
-        text += f"\nit ended by a bug: {done.bug}"
+        text += f"\nit ended by a bug: {_cut(done.bug)}"
     if done.difference is None:
         checks = f", and the state at {done.checkpoints} checkpoints" if done.checkpoints else ""
         return _DONE, f"{text}\nthe same, every one{checks}"

@@ -474,6 +474,9 @@ class SqueezeItem(_Answer, frozen=True, kw_only=True):
 class Record(_Call, frozen=True, kw_only=True):
     """Ask for a row of answers that is a recording, line by line; see docs/recording.md.
 
+    Four follow what happens at a time, three of them may be such as may only read: another one is
+    told NotPossible.
+
     Args:
         flight: What the flight recorder holds, which ends by itself; None means no: all that
             happens from now on.
@@ -493,6 +496,8 @@ class RecordItem(_Answer, frozen=True, kw_only=True):
 
 class WhatIf(_Call, frozen=True, kw_only=True):
     """Ask what a turn would come to with other settings; nothing is changed and nothing touched.
+
+    Of those who may only read one asks at a time: another one is told NotPossible.
 
     Args:
         patch: Laid over what is in force.
@@ -627,7 +632,7 @@ class Busy(_Answer, frozen=True, kw_only=True):
 
 
 class NotPossible(_Answer, frozen=True, kw_only=True):
-    """It was understood, and cannot be done now."""
+    """It was understood, and cannot be done now, as where too many ask for it already."""
 
     why: str
 

@@ -105,7 +105,7 @@ class RemoveSwap(_Which, frozen=True, kw_only=True):
 
 
 class ListSwap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Ask for all swap areas in use."""
+    """Ask for all swap areas in use; those who ask meanwhile are given the same answer."""
 
 
 class SwapArea(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kernelio.errors import Refused
+from kernelio.layout import Layout
 from kernelio.meminfo import page_size
 from kernelio.psi import TriggerSet
 from kernelio.swap_header import make_swap_header
@@ -160,13 +161,65 @@ async def test_only_one_area_is_removed_at_a_time_and_so_many_calls_are_under_wa
         others = [asyncio.create_task(swaps.add(AddSwap(serial=f"memreact-{n}"))) for n in range(7)]
         await until(lambda: len(swaps._errands) == 8)
         with pytest.raises(SwapTrouble, match="8 calls about swap are under way") as trouble:
-            await swaps.areas()
+            await swaps.add(OURS)
         assert isinstance(trouble.value.answer, control.NotPossible)
         for task in (first, *others):
             task.cancel()
         await until(lambda: not swaps._errands)
         monkeypatch.setattr(swap_off.remove_swap, "__defaults__", (DONE,))
         assert await swaps.remove(REMOVE)
+
+
+class Listing:
+    """Lists swap when it may."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = 0
+        self.may_end = threading.Event()
+        self._list = swap_off.areas_and_room
+        monkeypatch.setattr(swap_off, "areas_and_room", self._areas)
+
+    def _areas(self, layout: Layout) -> swap.SwapAreas:
+        self.begun += 1
+        found = self._list(layout)
+        assert self.may_end.wait(PATIENCE_S)
+        return found
+
+
+@pytest.mark.asyncio
+async def test_however_many_list_swap_a_disk_can_be_added(
+    there: SwapGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.has_disk(content=SIGNED)
+    listing = Listing(monkeypatch)
+    async with swaps_of(there) as swaps:
+        readers = [asyncio.create_task(swaps.areas()) for _ in range(32)]
+        await until(lambda: listing.begun)
+        readers.pop().cancel()  # who leaves takes the answer from nobody
+        added = await swaps.add(OURS)
+        listing.may_end.set()
+        told = await asyncio.gather(*readers)
+        assert added.area.path == "/dev/vdc"
+        assert all(each is told[0] for each in told)
+        assert listing.begun == 1
+
+
+@pytest.mark.asyncio
+async def test_whoever_lists_swap_after_a_change_is_told_of_it(
+    there: SwapGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.has_disk(content=SIGNED)
+    listing = Listing(monkeypatch)
+    async with swaps_of(there) as swaps:
+        before = asyncio.create_task(swaps.areas())
+        await until(lambda: listing.begun)
+        added = await swaps.add(OURS)
+        after = asyncio.create_task(swaps.areas())
+        await until(lambda: listing.begun == 2)
+        listing.may_end.set()
+        assert (await before).areas == ()
+        assert (await after).areas == (added.area,)
+        await until(lambda: swaps._listing is None)
 
 
 @pytest.mark.asyncio
@@ -180,13 +233,18 @@ async def test_the_daemons_end_calls_back_what_is_under_way(
         removing = asyncio.create_task(swaps.remove(REMOVE))
         adding = asyncio.create_task(swaps.add(AddSwap(serial="memreact-swap1")))
         await until(lambda: len(swaps._errands) == 2)
+        slow = Listing(monkeypatch)
+        listing = asyncio.create_task(swaps.areas())
+        await until(lambda: slow.begun)
         swaps.close()
+        slow.may_end.set()
         with pytest.raises(SwapTrouble) as ended:
             await removing
         assert isinstance(ended.value.answer, swap.SwapoffEnded)
         assert ended.value.answer.because == "stopping"
-        with pytest.raises(asyncio.CancelledError):
-            await adding
+        for each in (adding, listing):
+            with pytest.raises(asyncio.CancelledError):
+                await each
 
 
 @pytest.mark.asyncio

@@ -34,6 +34,7 @@ from tests.memreact.replay.simulated import MINUTE, RecordedGuest
 from tests.whole_status import whole_status_of
 
 READER = Peer("uid 1000", may_read=True, may_write=False)
+HOST = Peer("host", may_read=True, may_write=True)
 IO = "io.memreact"
 NEXT = NextEviction(waits_for="x", text="x")
 END = b'{"line":"end","at":9,"because":"asked"}\n'
@@ -85,9 +86,9 @@ class Recorded:
             )
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator[Client]:
-        """Serve somebody who may only read."""
-        protocol = VarlinkProtocol({IO: self.service}, READER, self.audit.refused)
+    async def serve(self, peer: Peer = READER) -> AsyncIterator[Client]:
+        """Serve somebody who may only read, or another one."""
+        protocol = VarlinkProtocol({IO: self.service}, peer, self.audit.refused)
         async with serve(protocol) as client:
             yield client
 
@@ -181,11 +182,26 @@ async def test_status_comes_with_cgroups_at_first_and_again_after_a_turn(
 async def test_only_so_many_record_at_a_time(recorded: Recorded) -> None:
     for _ in range(FOLLOWERS_MAX - 1):
         recorded.sim.recorder.follow(lambda: None, Instant(0))
-    async with recorded.serve() as client:
+    async with recorded.serve(HOST) as client:
         await client.send(call(f"{IO}.Record", {}, more=True))
         answer = await client.message()
     assert answer is not None
     assert answer["parameters"] == {"why": f"{FOLLOWERS_MAX} record already"}
+
+
+@pytest.mark.asyncio
+async def test_readers_that_record_leave_a_place_to_those_who_may_write(recorded: Recorded) -> None:
+    follow = recorded.sim.recorder.follow
+    for _ in range(FOLLOWERS_MAX - 1 - recorded.sim.recorder.followers):
+        follow(lambda: None, Instant(0))
+    async with recorded.serve() as client:
+        await client.send(call(f"{IO}.Record", {}, more=True))
+        answer = await client.message()
+    assert answer is not None
+    assert answer["parameters"] == {"why": f"{FOLLOWERS_MAX - 1} record already"}
+    async with recorded.serve(HOST) as client:
+        await record(client, status_seconds=0)
+        assert await lines_of(client)
 
 
 @pytest.mark.asyncio

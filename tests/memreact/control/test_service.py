@@ -54,6 +54,7 @@ from memreact_schemas.swap import (
     SwapAdded,
     SwapArea,
     SwapAreas,
+    SwapRefused,
     SwapRemoved,
 )
 from tests.able import ABLE
@@ -102,6 +103,8 @@ class Daemon:
         self.may_explain = asyncio.Event()
         self.may_explain.set()
         self.foreseen: list[Settings] = []
+        self.may_foresee = asyncio.Event()
+        self.may_foresee.set()
         self.examining = threading.Event()
         self.examining.set()
         self.hub = Hub()
@@ -159,7 +162,7 @@ class Daemon:
 
     async def _foresee(self, fresh: Settings) -> Foreseen:
         self.foreseen.append(fresh)
-        await asyncio.sleep(0)
+        await self.may_foresee.wait()
         turn = control.WhatIfTurn(at_most_bytes=7)
         return Foreseen(turn, turn, (), 0, None, rate_measured=True)
 
@@ -203,6 +206,8 @@ class Daemon:
 
     async def _areas(self) -> SwapAreas:
         await asyncio.sleep(0)
+        if self.swap_trouble is not None:
+            raise self.swap_trouble
         return SwapAreas(areas=(AREA,), available_bytes=5, kept_bytes=2)
 
     async def _add_swap(self, call: AddSwap) -> SwapAdded:
@@ -535,6 +540,59 @@ async def test_what_other_settings_would_come_to_is_told_and_they_are_not_in_for
 
 
 @pytest.mark.asyncio
+async def test_of_readers_one_at_a_time_asks_what_other_settings_would_come_to(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, made = {"patch": {"memcg": {"swap": True}}}, 0
+    foresee = daemon.store.foresee
+
+    def counted(patch: Config, *, by: str) -> Settings:
+        nonlocal made
+        made += 1
+        return foresee(patch, by=by)
+
+    monkeypatch.setattr(daemon.store, "foresee", counted)
+    daemon.may_foresee.clear()
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(daemon.serve(READER))
+        await first.send(call(f"{IO}.WhatIf", asked))
+        await settled()
+        for _ in range(5):
+            other = await stack.enter_async_context(daemon.serve(READER))
+            error = await other.fail(f"{IO}.WhatIf", **asked)
+            assert error == (f"{IO}.NotPossible", {"why": "another what-if is being answered"})
+        assert made == 1
+        writer = await stack.enter_async_context(daemon.serve())
+        await writer.send(call(f"{IO}.WhatIf", asked))
+        await settled()
+        assert (made, len(daemon.foreseen)) == (2, 1)  # it waits its turn
+        daemon.may_foresee.set()
+        for client in (first, writer):
+            answer = await client.message()
+            assert answer is not None
+            assert answer["parameters"]["then"]["at_most_bytes"] == 7
+        await first.ask(f"{IO}.WhatIf", **asked)
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_asks_and_leaves_makes_no_room_before_the_look_is_over(
+    daemon: Daemon,
+) -> None:
+    asked = {"patch": {"memcg": {"swap": True}}}
+    daemon.may_foresee.clear()
+    async with daemon.serve(READER) as client:
+        await client.send(call(f"{IO}.WhatIf", asked))
+        await settled()
+    await settled()
+    async with daemon.serve(READER) as client:
+        assert (await client.fail(f"{IO}.WhatIf", **asked))[0] == f"{IO}.NotPossible"
+        assert len(daemon.foreseen) == 1
+        daemon.may_foresee.set()
+        await settled()
+        await client.ask(f"{IO}.WhatIf", **asked)
+
+
+@pytest.mark.asyncio
 async def test_cgroups_are_explained_to_one_after_the_other(daemon: Daemon) -> None:
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(daemon.serve(READER)) for _ in range(3)]
@@ -859,6 +917,15 @@ async def test_why_no_disk_became_swap_is_an_error_of_its_own_and_a_line(daemon:
     refused = [line for line in daemon.lines if line.startswith("refused ")]
     assert refused[0] == 'refused peer=host verb=AddSwap because="no such disk"\n'
     assert len(refused) == 2
+
+
+@pytest.mark.asyncio
+async def test_why_swap_cannot_be_listed_is_told(daemon: Daemon) -> None:
+    answer = SwapRefused(path="/proc/swaps", doing="looking at swap", errno=5, why="x")
+    daemon.swap_trouble = SwapTrouble(answer, "it cannot be read")
+    async with daemon.serve(READER) as client:
+        error, told = await client.fail(f"{IO}.ListSwap")
+    assert (error, told["path"]) == (f"{IO}.SwapRefused", "/proc/swaps")
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -10,7 +10,8 @@ import pytest
 from memreact.__main__ import main
 from memreact.actions import Because, Decision
 from memreact.events import TimerFired
-from memreact_schemas.trace import VERSION
+from memreact.telemetry.recorder import line_of
+from memreact_schemas.trace import VERSION, Failed
 from tests.memreact.replay.simulated import RecordedGuest
 from tests.memreact.replay.test_verify import PERIOD, altered, busy
 
@@ -63,6 +64,19 @@ def test_no_name_of_a_cgroup_reaches_the_terminal_raw(replay: Replay, recording:
     assert code == 1
     assert all(line.isprintable() for line in said.splitlines())
     assert "\nthe same, every one" not in said
+
+
+def test_no_word_of_the_bug_that_ended_it_reaches_the_terminal_raw(
+    replay: Replay, recording: bytes
+) -> None:
+    *lines, end = recording.splitlines(keepends=True)
+    failed = Failed(at=1, error="\x1b[2J\u202e\nthe same, every one\n" + "x" * 9999)
+    code, said, _ = replay(b"".join([*lines, line_of(failed), end]))
+    assert code == 0
+    bug = next(line for line in said.splitlines() if line.startswith("it ended by a bug: "))
+    assert "\\x1b[2J" in bug
+    assert all(line.isprintable() and len(line) < 500 for line in said.splitlines())
+    assert said.count("\nthe same, every one") == 1
 
 
 def test_one_that_is_cut_off_is_a_1_after_all_that_was_whole(
