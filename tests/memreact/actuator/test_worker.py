@@ -439,10 +439,12 @@ def test_a_child_is_killed_before_its_thread_may_let_go_of_it(
             order.append("the thread is told")
             jobs.put(job)
 
+    def ending() -> None:
+        order.append("the child is killed")
+        end()
+
     monkeypatch.setattr(bench.worker, "_jobs", Told())
-    monkeypatch.setattr(
-        bench.worker._compactor, "end", lambda: (order.append("the child is killed"), end())
-    )
+    monkeypatch.setattr(bench.worker._compactor, "end", ending)
     assert bench.worker.close()
     assert order == ["the child is killed", "the thread is told"]
 
