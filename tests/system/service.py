@@ -70,10 +70,13 @@ class Service:
         return int(self.guest.run(f"ls /proc/{self.pid}/fd | wc -l").stdout)
 
     def switches(self) -> dict[str, int]:
-        """Voluntary context switches of each of its threads so far, by thread and name."""
+        """Voluntary context switches of each of its threads so far, by thread and name.
+
+        One that ends meanwhile is left out.
+        """
         told = self.guest.run(
             f"cd /proc/{self.pid}/task && for t in *; do "
-            "awk -v t=$t '/^Name/ {n=$2} /^voluntary/ {print t\":\"n, $2}' $t/status; done"
+            "awk -v t=$t '/^Name/ {n=$2} /^voluntary/ {print t\":\"n, $2}' $t/status || true; done"
         ).stdout
         return {name: int(count) for name, count in map(str.split, told.splitlines())}
 
