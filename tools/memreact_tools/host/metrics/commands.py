@@ -171,7 +171,7 @@ def _serve(where: int | str, gathered: Callable[[float | None], Gathered]) -> in
         listener = listen_on_port(where) if isinstance(where, int) else listen_on_socket(where)
     except OSError as error:
         return _fails(f"{where}: {error}", _COULD_NOT)
-    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Server(listener, tell) as server, suppress(KeyboardInterrupt):
         at = where if isinstance(where, str) else f"127.0.0.1:{listener.getsockname()[1]}"
         print(f"memreact-host: serves at {at}", file=sys.stderr, flush=True)
@@ -180,10 +180,6 @@ def _serve(where: int | str, gathered: Callable[[float | None], Gathered]) -> in
         with suppress(OSError):
             os.unlink(where)
     return _DONE
-
-
-def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _say_changes(before: Mapping[str, str], now: Mapping[str, str]) -> None:
