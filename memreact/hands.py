@@ -95,7 +95,9 @@ class Hands:
     def break_off(self) -> None:
         """End the write that is under way, and see to it that it ends."""
         self._gate.stop_from_loop()
-        self._waiter.keep_kicking()
+        # What has not begun by now will not: only a kick that came too early has to be repeated.
+        if self._gate.must_kick:
+            self._waiter.keep_kicking()
 
     def _arm(self, action: Arm) -> None:
         self._limits.arm(action.path)

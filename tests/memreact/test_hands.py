@@ -37,7 +37,7 @@ from memreact.events import (
     Inspected,
     StallSeen,
 )
-from memreact.gate import Gate
+from memreact.gate import Gate, HeldBack
 from memreact.hands import Hands
 from memreact.sources.inspection import Folios
 from memreact.sources.limits import LimitWatch
@@ -132,6 +132,19 @@ def test_breaking_off_closes_the_gate(body: Body) -> None:
     assert body.hands.perform(BreakOff()) is None
     assert not body.gate.open_for(token)
     assert body.gate.open_for(body.gate.token(0))
+
+
+def test_nobody_is_woken_where_nothing_is_written(body: Body) -> None:
+    woken: list[str] = []
+    body.gate._kick = lambda _thread: None
+    body.waiter.keep_kicking = lambda: woken.append("")  # type: ignore[method-assign]
+    body.hands.break_off()
+    assert not woken
+    with pytest.raises(HeldBack), body.gate.writing(body.gate.token(0) - 1):
+        pass  # decided before: it does not begin
+    with body.gate.writing(body.gate.token(0)):
+        body.hands.break_off()
+    assert len(woken) == 1
 
 
 def test_a_write_that_a_kick_missed_is_kicked_again(body: Body) -> None:
