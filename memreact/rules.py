@@ -8,7 +8,9 @@ one of integers.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from typing import TypeVar
 
@@ -122,7 +124,7 @@ class _Pick(Struct):
             self.rest = rule.rules
 
 
-@dataclass(frozen=True, slots=True)  # it indexes itself, which a Struct does not compare without
+@dataclass(frozen=True)  # it indexes itself, which a Struct does not compare without
 class Rules:
     """Everything that the policy goes by, at one revision.
 
@@ -141,8 +143,6 @@ class Rules:
         log_level: The least important that reaches the journal.
         decisions_kept: Length of the decision log.
         revision: Grows by one with each change.
-        here: The entries by path; `rules_for` reads it for the cgroup itself.
-        below: Those that speak of what is below too; `rules_for` reads it on the way up.
     """
 
     base: MemcgRules
@@ -158,32 +158,25 @@ class Rules:
     log_level: str = "info"
     decisions_kept: int = 4096
     revision: int = 1
-    here: dict[str, _Pick] = dataclasses.field(init=False, repr=False, compare=False)
-    below: dict[str, _Pick] = dataclasses.field(init=False, repr=False, compare=False)
 
     def work_like(self, other: Rules) -> bool:
         """Whether all that is done to memory is done by both in the same way."""
         return _of_work(self) == _of_work(other)
 
-    def __post_init__(self) -> None:
-        """Index the entries by path: a turn looks up every cgroup of the guest."""
-        here: dict[str, _Pick] = {}
-        below: dict[str, _Pick] = {}
-        for rule in sorted(self.cgroups, key=_node_list):
-            here.setdefault(rule.path, _Pick()).add(rule)
-            if not rule.no_subdir:
-                below.setdefault(rule.path, _Pick()).add(rule)
-        object.__setattr__(self, "here", here)
-        object.__setattr__(self, "below", below)
+    @cached_property
+    def here(self) -> dict[str, _Pick]:
+        """The entries by path: a turn looks up every cgroup of the guest itself."""
+        return _by_path(self.cgroups)
+
+    @cached_property
+    def below(self) -> dict[str, _Pick]:
+        """Those that speak of what is below too: a turn looks there on the way up."""
+        return _by_path(rule for rule in self.cgroups if not rule.no_subdir)
 
 
 _TOLD_ALONE = {"revision", "log_level", "decisions_kept"}
 _of_work = attrgetter(
-    *(
-        each.name
-        for each in dataclasses.fields(Rules)
-        if each.compare and each.name not in _TOLD_ALONE
-    )
+    *(each.name for each in dataclasses.fields(Rules) if each.name not in _TOLD_ALONE)
 )
 
 
@@ -211,13 +204,19 @@ def rules_from(config: Config, revision: int = 1) -> Rules:
     return rules_of(overlay(DEFAULTS, config), revision)
 
 
-def rules_of(whole: Config, revision: int) -> Rules:
-    """Cross over from settings that say every key; a built-in entry that they lack is none here."""
+def rules_of(whole: Config, revision: int, before: tuple[Config, Rules] | None = None) -> Rules:
+    """Cross over from settings that say every key; a built-in entry that they lack is none here.
+
+    Args:
+        whole: Settings.
+        revision: Theirs.
+        before: Settings and their rules: what is the same in both is taken over.
+    """
     pressure, reclaim, log = whole.pressure, whole.reclaim, whole.log
-    base = _base_from(whole.memcg)
+    base, cgroups = _memcg_of(whole.memcg, before)
     return Rules(
         base=base,
-        cgroups=tuple(_cgroup_from(entry, base) for entry in whole.memcg.cgroup),
+        cgroups=cgroups,
         compact=_compact_from(whole),
         system_limit_ppm=_ppm(_said(pressure.system_psi_percent_limit)),
         window_us=_said(pressure.window_ms) * _US_PER_MS,
@@ -230,6 +229,16 @@ def rules_of(whole: Config, revision: int) -> Rules:
         decisions_kept=_said(log.decisions),
         revision=revision,
     )
+
+
+def _memcg_of(
+    memcg: Memcg, before: tuple[Config, Rules] | None
+) -> tuple[MemcgRules, tuple[CgroupRule, ...]]:
+    """The base and the entries, of which there may be thousands."""
+    if before is not None and memcg == before[0].memcg:
+        return before[1].base, before[1].cgroups
+    base = _base_from(memcg)
+    return base, tuple(_cgroup_from(entry, base) for entry in memcg.cgroup)
 
 
 def _base_from(memcg: Memcg) -> MemcgRules:
@@ -300,6 +309,13 @@ def _said(value: _Value | None) -> _Value:
     if value is None:  # DEFAULTS says every key; a test holds it to that
         raise ValueError("a setting has no default")
     return value
+
+
+def _by_path(cgroups: Iterable[CgroupRule]) -> dict[str, _Pick]:
+    picks: dict[str, _Pick] = {}
+    for rule in sorted(cgroups, key=_node_list):
+        picks.setdefault(rule.path, _Pick()).add(rule)
+    return picks
 
 
 def _node_list(rule: CgroupRule) -> list[int]:

@@ -181,7 +181,8 @@ class SettingsStore:
         """
         patch = _checked(patch, by)
         fresh = _free_to_choose(self._pushed, patch, self.settings.config).with_patch(patch, by)
-        return settings_of(flatten([self._below, fresh.layer]), self.settings.revision + 1)
+        whole = flatten([self._below, fresh.layer])
+        return settings_of(whole, self.settings.revision + 1, self.settings)
 
     def add_rule(
         self,
@@ -315,7 +316,7 @@ class SettingsStore:
         whole = flatten([below, pushed.layer])
         config, revision = whole.config, before.revision + (whole.config != before.config)
         data = _within_bounds(config, encode(pushed, revision))
-        after = settings_of(whole, revision)
+        after = settings_of(whole, revision, before)
         changed = _differences(before, after)
         in_vain = tuple(without_effect(config))
         notes = (

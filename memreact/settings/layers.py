@@ -19,6 +19,7 @@ from memreact_schemas.config import (
     Compact,
     CompactPolicy,
     Config,
+    is_silent,
     overlay,
     overlay_table,
 )
@@ -88,10 +89,18 @@ def settle(layers: Sequence[Layer], revision: int = 1) -> Settings:
     return settings_of(flatten(layers), revision)
 
 
-def settings_of(whole: Layer, revision: int) -> Settings:
-    """Make settings of the one layer that all were made to."""
+def settings_of(whole: Layer, revision: int, before: Settings | None = None) -> Settings:
+    """Make settings of the one layer that all were made to.
+
+    Args:
+        whole: That layer.
+        revision: Of the new settings.
+        before: Settings whose rules are taken over where nothing changed, for they cost the most.
+    """
     config = whole.config
-    return Settings(config, rules_of(config, revision), revision, whole.origins, whole.warnings)
+    known = None if before is None else (before.config, before.rules)
+    rules = rules_of(config, revision, known)
+    return Settings(config, rules, revision, whole.origins, whole.warnings)
 
 
 def flatten(layers: Sequence[Layer]) -> Layer:
@@ -180,6 +189,8 @@ def said(config: Config) -> Iterator[tuple[str, object]]:
     """List the keys that a layer says, with their values."""
     for table in config.__struct_fields__:
         values = getattr(config, table)
+        if is_silent(values):
+            continue
         for key in values.__struct_fields__:
             value = getattr(values, key)
             if key == "cgroup":

@@ -33,6 +33,7 @@ __all__ = [
     "Swap",
     "TableName",
     "is_never",
+    "is_silent",
     "normal_path",
     "overlay",
     "overlay_cgroups",
@@ -320,8 +321,20 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     log: Log = Log()
 
 
+_SILENT = {
+    type(table): table for table in (getattr(Config(), name) for name in Config.__struct_fields__)
+}
+
+
+def is_silent(table: Struct) -> bool:
+    """Whether a table of a layer says none of its keys, as most do."""
+    return table == _SILENT.get(type(table))
+
+
 def overlay_table(lower: _Said, upper: _Said) -> _Said:
     """Lay one table over the same of a weaker layer: each key is taken from where it is said."""
+    if is_silent(upper):
+        return lower
     said = {key: value for key, value in asdict(upper).items() if value is not None}
     return replace(lower, **said) if said else lower
 
@@ -338,6 +351,8 @@ def overlay_cgroups(
 
 
 def _overlay_memcg(lower: Memcg, upper: Memcg) -> Memcg:
+    if is_silent(upper):
+        return lower
     # Entries are compared and checked with each Memcg that is made: there may be thousands.
     said = {key: value for key, value in asdict(upper).items() if value is not None}
     del said["cgroup"]

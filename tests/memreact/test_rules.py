@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memreact.rules import MemcgRules, Rules, rules_for, rules_from
+from memreact.rules import rules_of as rules_from_whole
 from memreact.value import replace
 from memreact_schemas.config import (
     DEFAULTS,
@@ -20,6 +21,7 @@ from memreact_schemas.config import (
     Pressure,
     Reclaim,
     Swap,
+    overlay,
 )
 
 
@@ -239,6 +241,20 @@ def test_the_index_finds_what_a_walk_through_all_entries_finds(
     entries: tuple[CgroupEntry, ...], path: str, node: int
 ) -> None:
     assert rules_for(rules_of(*entries), path, node).swappiness_max == wanted(entries, path, node)
+
+
+@given(numbered, numbered, st.sampled_from([None, 1, 99]), st.sampled_from([None, 1, 99]))
+def test_rules_made_from_others_are_those_made_anew(
+    before: tuple[CgroupEntry, ...], now: tuple[CgroupEntry, ...], was: int | None, is_: int | None
+) -> None:
+    config, fresh = (
+        overlay(DEFAULTS, Config(memcg=Memcg(cgroup=entries, swappiness_max=mark)))
+        for entries, mark in ((before, was), (now, is_))
+    )
+    made = rules_from_whole(fresh, 2, (config, rules_from_whole(config, 1)))
+    assert made == rules_from_whole(fresh, 2)
+    same = rules_from_whole(config, 3, (config, made := rules_from_whole(config, 1)))
+    assert same.cgroups is made.cgroups
 
 
 def test_the_defaults_need_no_more_than_they_say() -> None:
