@@ -50,6 +50,7 @@ class Flight:
         self._most_bytes = most_bytes
         self._most_us = most_us
         self._segments: deque[_Segment] = deque()
+        self._packed_bytes = 0  # of all segments
         self._gathered = bytearray()
         self._rests_until: Instant | None = None
         self.short_of_bytes: int | None = None
@@ -58,7 +59,7 @@ class Flight:
     @property
     def held_bytes(self) -> int:
         """What is in memory now."""
-        return sum(segment.size for segment in self._segments) + len(self._gathered)
+        return self._packed_bytes + len(self._gathered)
 
     def wants_checkpoint(self, now: Instant) -> bool:
         """Whether the next line is to follow a checkpoint of its own."""
@@ -83,6 +84,7 @@ class Flight:
             return
         self.short_of_bytes = self._rests_until = None
         self._segments.append(_Segment(now, block))
+        self._packed_bytes += len(block)
         self._let_go(now)
 
     def add(self, line: bytes, now: Instant) -> None:
@@ -91,7 +93,7 @@ class Flight:
             return
         if len(line) >= _BLOCK_BYTES:
             self._pack()
-            self._segments[-1].add(packed(line))
+            self._add(packed(line))
         else:
             self._gathered += line
             if len(self._gathered) >= _BLOCK_BYTES or self.held_bytes > self._most_bytes:
@@ -107,24 +109,32 @@ class Flight:
     def clear(self) -> None:
         """Let go of everything."""
         self._segments.clear()
+        self._packed_bytes = 0
         self._gathered = bytearray()
 
     def _pack(self) -> None:
         if self._gathered and self._segments:
-            self._segments[-1].add(packed(bytes(self._gathered)))
+            self._add(packed(bytes(self._gathered)))
         self._gathered = bytearray()
+
+    def _add(self, block: bytes) -> None:
+        self._segments[-1].add(block)
+        self._packed_bytes += len(block)
+
+    def _let_oldest_go(self) -> None:
+        self._packed_bytes -= self._segments.popleft().size
 
     def _let_go(self, now: Instant) -> None:
         """Let the oldest go that are too old or too many."""
         segments = self._segments
         while len(segments) > 1 and segments[1].began_at <= now - self._most_us:
-            segments.popleft()
+            self._let_oldest_go()
         self._fit()
 
     def _fit(self) -> None:
         """Let the oldest go that are too many; without a checkpoint nothing stays."""
         while len(self._segments) > 1 and self.held_bytes > self._most_bytes:
-            self._segments.popleft()
+            self._let_oldest_go()
         if self.held_bytes > self._most_bytes:
             self.clear()
 

@@ -125,6 +125,7 @@ def test_it_never_holds_more_than_it_may_and_always_begins_with_a_checkpoint(
         assert flight.held_bytes <= kib * KIB
         lines = held(flight)
         assert flight.held_bytes <= kib * KIB
+        assert flight.held_bytes == sum(map(len, flight.blocks()))
         assert not lines or lines[0].startswith(b"checkpoint of ")
 
 
