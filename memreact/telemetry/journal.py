@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from memreact.actions import Decision
@@ -10,7 +11,7 @@ from memreact.telemetry.line_writer import LineWriter
 __all__ = ["Journal", "line_of"]
 
 _STDERR = 2
-_BREAKS = frozenset(' "=')  # what would end a value, or begin another
+_breaks = re.compile(r'[ "=]').search  # what would end a value, or begin another
 _PRIORITIES = {"error": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
 # How loud a verdict is: acted is info, a change of our standing is notice, chose not to is debug.
 _LOUD = {"turn": "info", "rules": "info", "pause": "notice", "resume": "notice", "forget": "info"}
@@ -68,8 +69,11 @@ def line_of(decision: Decision) -> dict[str, object]:
 def _quoted(value: object) -> str:
     """A value that cannot break its line, whatever a cgroup is called."""
     text = str(value)
-    if text and text.isprintable() and _BREAKS.isdisjoint(text):
+    printable = text.isprintable()
+    if text and printable and not _breaks(text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    plain = escaped.encode("utf-8", "backslashreplace").decode()
-    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in plain) + '"'
+    if not printable:
+        plain = escaped.encode("utf-8", "backslashreplace").decode()
+        escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in plain)
+    return f'"{escaped}"'
