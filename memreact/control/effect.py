@@ -30,6 +30,8 @@ def one_line(text: str) -> str:
 def without_effect(config: Config) -> Iterator[str]:
     """Name what is said in vain in these settings, which are merged over the defaults."""
     yield from _in_vain_tables(config)
+    if config.memcg.cgroup == DEFAULTS.memcg.cgroup:  # as in most guests
+        return
     taken: dict[str, set[int]] = {}
     for entry in sorted(config.memcg.cgroup, key=lambda entry: entry.numa):
         claimed = taken.setdefault(entry.path, set())
