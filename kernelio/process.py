@@ -16,6 +16,7 @@ from kernelio.layout import Layout
 __all__ = [
     "CAPABILITIES",
     "MemoryCost",
+    "ask_for_exact_waits",
     "ask_for_short_slices",
     "cpu_us",
     "give_back_freed_memory",
@@ -49,7 +50,8 @@ CAPABILITIES = {
 }
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
-_PR_SET_THP_DISABLE = 41  # include/uapi/linux/prctl.h
+_PR_SET_TIMERSLACK, _PR_SET_THP_DISABLE = 29, 41  # include/uapi/linux/prctl.h
+_LEAST_SLACK_NS = 1  # 0 asks for the usual one again
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 _SHORTEST_SLICE_NS = 100_000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -147,6 +149,18 @@ def ask_for_short_slices() -> bool:
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     attr = _SchedAttr(size=ctypes.sizeof(_SchedAttr), nice=nice, runtime_ns=_SHORTEST_SLICE_NS)
     return bool(_libc.syscall(number, 0, ctypes.byref(attr), 0) == 0)
+
+
+def ask_for_exact_waits() -> bool:
+    """Let waits of the calling thread that have an end take no longer than was asked for.
+
+    The kernel may end each of them 50 us late, to wake the CPU once for several. A wait for the
+    interpreter's lock is one: it ends after a switch interval, and only then asks for the lock.
+
+    Returns:
+        Whether the kernel took it. Source: PR_SET_TIMERSLACK(2const)
+    """
+    return bool(_libc.prctl(_PR_SET_TIMERSLACK, _LEAST_SLACK_NS, 0, 0, 0) == 0)
 
 
 def refuse_huge_pages() -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from kernelio.process import ask_for_short_slices, name_this_thread
+from kernelio.process import ask_for_exact_waits, ask_for_short_slices, name_this_thread
 from kernelio.psi import Fired, TriggerSet
 from memreact.gate import Gate
 
@@ -56,6 +56,7 @@ class Waiter:
     def _run(self) -> None:
         name_this_thread(self._thread.name)
         ask_for_short_slices()
+        ask_for_exact_waits()  # for the interpreter's lock: docs/decisions/0027
         while not self._closing:
             fired = self._triggers.wait(
                 _KICK_AGAIN_MS if self._gate.must_kick else None, self._gate.kick_if_writing

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kernelio.errors import MalformedReading, Vanished
 from kernelio.process import (
     MemoryCost,
+    ask_for_exact_waits,
     ask_for_short_slices,
     cpu_us,
     has_capability,
@@ -27,6 +28,7 @@ from kernelio.process import (
 )
 from tests.fake_guest import FakeGuest
 from tests.goldens import golden_files, golden_text
+from tests.timer_slack import timer_slack_ns
 
 _KB = st.integers(0, 2**54 - 1)
 _COUNT = st.integers(0, 2**64 - 1)
@@ -250,6 +252,21 @@ def test_a_thread_that_asks_for_short_slices_keeps_its_policy_and_niceness() -> 
     thread.start()
     thread.join()
     assert seen == [(True, os.SCHED_OTHER, 3)]
+
+
+def test_waits_are_exact_for_the_thread_that_asks_and_for_no_other() -> None:
+    before_ns = timer_slack_ns()
+    seen: list[tuple[int, bool, int]] = []
+
+    def asking() -> None:
+        inherited_ns = timer_slack_ns()
+        seen.append((inherited_ns, ask_for_exact_waits(), timer_slack_ns()))
+
+    thread = threading.Thread(target=asking)
+    thread.start()
+    thread.join()
+    assert seen == [(before_ns, True, 1)]
+    assert timer_slack_ns() == before_ns
 
 
 def test_a_machine_whose_call_number_is_unknown_is_asked_for_nothing(

@@ -12,6 +12,7 @@ import pytest
 from kernelio.psi import Fired, TriggerSet
 from memreact.gate import Gate
 from memreact.sources.waiter import Waiter
+from tests.timer_slack import timer_slack_ns
 
 PATIENCE_S = 20  # bounds a failure; nothing waits for it when all is well
 
@@ -44,6 +45,7 @@ class Scene:
     def __init__(self) -> None:
         self.log: list[str] = []
         self.told: list[tuple[Fired, int]] = []
+        self.slack_ns = 0
         self.kicked = threading.Semaphore(0)
         self.heard = threading.Semaphore(0)
         self.triggers = TriggerSet()
@@ -60,6 +62,7 @@ class Scene:
         # Urgent data stays urgent until it is taken; a trigger's event is gone with its poll.
         if not fired.gone:
             self.urgent.quiet()
+        self.slack_ns = timer_slack_ns()
         self.log.append("tell")
         self.told.append((fired, stops))
         self.heard.release()
@@ -88,6 +91,15 @@ def test_stops_first_and_tells_then(scene: Scene) -> None:
     fired, stops = scene.told[0]
     assert (fired.name, fired.gone, stops) == ("/a", False, 1)
     assert not scene.gate.open_for(0)
+
+
+def test_asks_for_the_interpreters_lock_no_later_than_at_the_end_of_an_interval(
+    scene: Scene,
+) -> None:
+    scene.urgent.fire()
+    assert scene.heard.acquire(timeout=PATIENCE_S)
+    assert scene.slack_ns == 1
+    assert timer_slack_ns() != 1  # the loop's thread waits as before
 
 
 def test_without_a_write_it_stops_what_has_not_begun(scene: Scene) -> None:
