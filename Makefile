@@ -55,8 +55,8 @@ lint: .venv/.complete ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-unit: .venv/.complete ## unit tests on the newest versions; of random input a third, daemons on uvloop alone
-	$(SCRATCH) MEMREACT_TESTS=quick $(BIN)/python $(PYTEST) $(TWO_CORES)
+unit: .venv/.complete ## unit tests on the newest versions; of random input a tenth, daemons on uvloop alone
+	$(SCRATCH) MEMREACT_TESTS=quick $(BIN)/python $(PYTEST) $(TWO_CORES) --ignore=tests/system
 
 floor: build/floor-venv/.complete ## unit tests on the oldest versions, those of Debian 13, with coverage
 	@packaging/need tmux

@@ -76,7 +76,7 @@ class Files:
         }
 
     def some(self, first: int) -> list[str]:
-        """Paths, from this one on: all of them, or a third where somebody waits."""
+        """Paths, from this one on: all of them, or a tenth where somebody waits."""
         paths = [*self._first]
         step = len(paths) // examples(len(paths))
         return paths[first % step :: step]
