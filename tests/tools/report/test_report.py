@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 
 from memreact_tools.report import draw
 from memreact_tools.report.series import Series
@@ -61,6 +60,8 @@ def test_a_recording_is_drawn_and_the_same_one_is_the_same_picture(
 
 
 def test_every_line_has_room_whichever_is_the_higher() -> None:
+    from matplotlib.figure import Figure  # noqa: PLC0415  # not by each process that collects
+
     series = Series()
     series.held.points = [(0.0, 100 << 20), (60.0, 90 << 20)]
     series.host_held.points = [(0.0, 200 << 20), (60.0, 150 << 20)]
