@@ -33,6 +33,7 @@ __all__ = [
     "read_protection",
     "read_swap",
     "read_swap_current",
+    "read_swap_max",
     "reclaim",
 ]
 
@@ -198,6 +199,15 @@ def read_swap_current(directory: str) -> int:
     return _read_or(f"{directory}/memory.swap.current", 0) or 0
 
 
+def read_swap_max(directory: str) -> int | None:
+    """Read memory.swap.max; where it is missing there is no limit.
+
+    Raises:
+        Vanished, MalformedReading: As read_amount.
+    """
+    return _read_or(f"{directory}/memory.swap.max", None)
+
+
 def read_swap(directory: str) -> SwapUse:
     """Read memory.swap.current, max and high; where the files are missing: none, no limit.
 
@@ -206,7 +216,7 @@ def read_swap(directory: str) -> SwapUse:
     """
     return SwapUse(
         read_swap_current(directory),
-        _read_or(f"{directory}/memory.swap.max", None),
+        read_swap_max(directory),
         _read_or(f"{directory}/memory.swap.high", None),
     )
 

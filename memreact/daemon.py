@@ -425,8 +425,10 @@ class Daemon:
 
     def _tell_status_now(self) -> None:
         self._telling = None
-        self._notifier.status(self._shown.line())
-        self._tell_followers()
+        status = self._shown.status() if self._hub.wants_status else None
+        self._notifier.status(self._shown.line(None if status is None else status.next_eviction))
+        if status is not None:
+            self._hub.publish(status)
 
     def _tell_followers(self) -> None:
         if self._hub.wants_status:

@@ -36,7 +36,13 @@ from memreact.telemetry.squeezes import SqueezeFeed
 from memreact.telemetry.status import Surroundings, cgroups_of, status_line, status_of
 from memreact_schemas.doctor import Report
 from memreact_schemas.explanation import Explanation
-from memreact_schemas.status import CgroupStatus, CgroupUse, GuestReading, Status
+from memreact_schemas.status import (
+    CgroupStatus,
+    CgroupUse,
+    GuestReading,
+    NextEviction,
+    Status,
+)
 
 if TYPE_CHECKING:
     from memreact.close_look import CloseLook
@@ -209,7 +215,8 @@ class Shown:
         uses: list[CgroupUse] = []
         for at, path in enumerate(paths, 1):
             use = uses_of.read(names[path]) if path in names else None
-            uses += [] if use is None else [replace(use, path=path)]
+            if use is not None:
+                uses.append(use if use.path == path else replace(use, path=path))
             if at % _USES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return replace(
@@ -294,11 +301,15 @@ class Shown:
             )
         )
 
-    def line(self) -> str:
-        """One line for systemctl status: it stands for long, so its times are the clock's."""
+    def line(self, first: NextEviction | None = None) -> str:
+        """One line for systemctl status: it stands for long, so its times are the clock's.
+
+        Args:
+            first: The soonest eviction of all, where somebody has found it already.
+        """
         state, rules = self._reactor.state, self._reactor.rules
         now = now_us()
-        line = status_line(state, rules, now, lambda at: clock_time(at, now))
+        line = status_line(state, rules, now, lambda at: clock_time(at, now), first)
         problem, unsaved = self._store.problem, self._store.unsaved
         if unsaved is not None:
             line = f"settings hold until a restart ({unsaved}); {line}"

@@ -9,23 +9,26 @@ from kernelio.errors import KernelioError, Unsupported
 from kernelio.layout import Layout
 from memreact_schemas.status import CgroupLimits
 
-__all__ = ["read_protection", "read_use_again"]
+__all__ = ["read_protection", "read_set", "read_use_again"]
 
 
 def read_protection(layout: Layout, path: str) -> CgroupLimits | None:
     """Read the seven files of one memcg; None where it is gone, or they cannot be read."""
+    known = read_set(layout, path)
+    return None if known is None else read_use_again(layout, path, known)
+
+
+def read_set(layout: Layout, path: str) -> CgroupLimits | None:
+    """Read the five files of the seven that tell what is set; what it uses is left out."""
     directory = layout.memcg_dir(path)
     try:
         kept, limits = memcg.read_protection(directory), memcg.read_limits(directory)
-        swap = memcg.read_swap(directory)
         return CgroupLimits(
-            current_bytes=_current(directory),
             min_bytes=kept.min_bytes,
             low_bytes=kept.low_bytes,
             high_bytes=limits.high_bytes,
             max_bytes=limits.max_bytes,
-            swap_bytes=swap.current_bytes,
-            swap_max_bytes=swap.max_bytes,
+            swap_max_bytes=memcg.read_swap_max(directory),
         )
     except KernelioError:
         return None

@@ -85,7 +85,11 @@ class Surroundings(Struct, frozen=True):
 
 
 def status_line(
-    state: State, rules: Rules, now: Instant, clock_time: Callable[[Instant], str]
+    state: State,
+    rules: Rules,
+    now: Instant,
+    clock_time: Callable[[Instant], str],
+    first: NextEviction | None = None,
 ) -> str:
     """What systemctl status shows.
 
@@ -94,6 +98,7 @@ def status_line(
         rules: What is in force.
         now: The moment.
         clock_time: Writes a moment as a clock on the wall shows it: the line stands for long.
+        first: The soonest eviction of all, where somebody has found it already.
     """
     if state.guest is not None and state.guest.idle_because:
         return f"idle: {state.guest.idle_because} (memreact doctor says more)"
@@ -108,7 +113,7 @@ def status_line(
     evicted = sum(memcg.counters.evicted_pages for memcg in state.memcgs.values())
     evicted_bytes = evicted * _page_bytes(state)
     doing = "at work" if state.turn is not None else _next_turn(state, now, clock_time)
-    next_one = first_of_all(state, rules, now)
+    next_one = first or first_of_all(state, rules, now)
     at = "" if next_one.at_us is None else f" from {clock_time(Instant(next_one.at_us))}"
     possible = f"eviction possible{at} ({next_one.text})"
     return f"{len(state.memcgs)} cgroups, {evicted_bytes >> 20} MiB evicted; {doing}; {possible}"

@@ -40,18 +40,22 @@ from memreact.events import (
     Stopping,
     Surveyed,
 )
-from memreact.policy.state import Step
+from memreact.policy.state import State, Step
 from memreact.replay.moments import moments
 from memreact.replay.verify import verify
+from memreact.rules import Rules
 from memreact.run_dir import RunDir
 from memreact.settings.files import files_watched, read_layers
 from memreact.sources.config_files import ConfigFiles
 from memreact.sources.machine import DeviceWatch
 from memreact.sources.pressure import now_us
 from memreact.systemd import Notifier
+from memreact.telemetry import status as status_module
 from memreact.telemetry.journal import Journal
+from memreact.telemetry.possible import first_of_all
 from memreact.telemetry.trace import Entry, Trace, entries_in
 from memreact_schemas.recording import opened, read_lines
+from memreact_schemas.status import NextEviction, Status
 from memreact_schemas.trace import Failed
 from tests.effort import DAEMONS_LOOPS
 from tests.fake_guest import FakeGuest
@@ -545,6 +549,33 @@ async def test_systemd_is_told_once_of_all_that_is_decided_at_once(
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert len(told) == 1
+    await alive.ends()
+
+
+@pytest.mark.asyncio
+async def test_for_systemd_and_all_who_follow_the_next_eviction_is_found_once(
+    guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = Alive(guest)
+    await asyncio.sleep(0)
+    found: list[NextEviction] = []
+
+    def finds(state: State, rules: Rules, now: Instant) -> NextEviction:
+        found.append(first_of_all(state, rules, now))
+        return found[-1]
+
+    told: list[str] = []
+    monkeypatch.setattr(status_module, "first_of_all", finds)
+    monkeypatch.setattr(alive.daemon._notifier, "status", told.append)
+    following = alive.daemon._hub.subscribe(lambda: 1, lambda: None, decisions=False, status=True)
+    alive.daemon.reactor.handle(RulesChanged(2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    status = following.take()
+    assert isinstance(status, Status)
+    assert found == [status.next_eviction]
+    assert found[0].text in told[0]
+    following.close()
     await alive.ends()
 
 

@@ -6,10 +6,12 @@ import os
 
 import pytest
 
+from kernelio.layout import Layout
 from memreact.events import Instant
 from memreact.sources import uses as uses_module
+from memreact.sources.protection import read_set
 from memreact.sources.uses import Uses
-from memreact_schemas.status import CgroupUse
+from memreact_schemas.status import CgroupLimits, CgroupUse
 from tests.fake_guest import FakeGuest
 from tests.memreact.kernel_files import pressure, shows_memcg
 
@@ -144,3 +146,105 @@ def test_what_nobody_asks_for_again_is_not_kept(guest: FakeGuest, uses: Uses, cl
     assert len(uses) == 2
     uses.forget_old()
     assert len(uses) == 1
+
+
+def test_who_says_the_very_same_again_is_told_of_as_before(
+    guest: FakeGuest, uses: Uses, clock: Clock
+) -> None:
+    shows_memcg(guest, "/a", memory_current="50\n")
+    said = []
+    for _ in range(30):
+        said.append(uses.read("/a"))
+        clock.now = Instant(clock.now + 100_000)
+    assert all(each is said[1] for each in said[1:])
+    shows_memcg(guest, "/a", memory_current="60\n")
+    assert told(uses)[0] == 60
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_told"),
+    [
+        ({"memory_current": "60\n"}, (60, 0, 11)),
+        ({"memory_swap_current": "7\n"}, (50, 7, 11)),
+        ({"memory_pressure": pressure(8)}, (50, 0, 14)),
+        ({"io_pressure": pressure(8)}, (50, 0, 13)),
+    ],
+)
+def test_a_change_of_any_of_the_files_is_told_at_once(
+    guest: FakeGuest, uses: Uses, shown: dict[str, str], is_told: tuple[int, int, int]
+) -> None:
+    said = {
+        "memory_current": "50\n",
+        "memory_swap_current": "0\n",
+        "memory_pressure": pressure(5),
+        "io_pressure": pressure(6),
+    }
+    for _ in range(3):
+        shows_memcg(guest, "/a", **said)
+        assert told(uses) == (50, 0, 11)
+    shows_memcg(guest, "/a", **(said | shown))
+    assert told(uses) == is_told
+
+
+def test_a_limit_that_changes_alone_is_told_within_a_second(
+    guest: FakeGuest, uses: Uses, clock: Clock
+) -> None:
+    shows_memcg(guest, "/a", memory_max="9000\n")
+    for _ in range(5):
+        uses.read("/a")
+        clock.now = Instant(clock.now + 100_000)
+    shows_memcg(guest, "/a", memory_max="8000\n")
+    for _ in range(10):
+        said = uses.read("/a")
+        clock.now = Instant(clock.now + 100_000)
+    assert said is not None
+    assert said.limits.max_bytes == 8000
+
+
+def test_a_file_that_says_something_else_is_told_of_as_gone(guest: FakeGuest, uses: Uses) -> None:
+    shows_memcg(guest, "/a", memory_current="50\n")
+    uses.read("/a")
+    uses.read("/a")
+    shows_memcg(guest, "/a", memory_current="much\n")
+    assert uses.read("/a") is None
+
+
+def test_stalls_that_a_file_does_not_say_stay_unknown(guest: FakeGuest, uses: Uses) -> None:
+    for said in (pressure(5), pressure(5), "nothing\n"):
+        shows_memcg(guest, "/a", memory_pressure=said, io_pressure=pressure(6))
+        amounts = told(uses)
+    assert amounts == (100 << 20, 0, None)
+
+
+def test_of_those_asked_about_together_few_are_read_again_together(
+    guest: FakeGuest, uses: Uses, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [f"/{number}" for number in range(16)]
+    for path in paths:
+        shows_memcg(guest, path)
+    read: list[str] = []
+
+    def reads(layout: Layout, path: str) -> CgroupLimits | None:
+        read.append(path)
+        return read_set(layout, path)
+
+    for path in paths:
+        uses.read(path)
+    monkeypatch.setattr(uses_module, "read_set", reads)
+    at_once = []
+    for _ in range(30):
+        clock.now = Instant(clock.now + 100_000)
+        read.clear()
+        for path in paths:
+            uses.read(path)
+        at_once.append(len(read))
+    assert max(at_once) <= 4
+    assert sum(at_once) >= 2 * len(paths)
+
+
+def test_stalls_of_a_file_that_cannot_be_read_stay_unknown(guest: FakeGuest, uses: Uses) -> None:
+    shows_memcg(guest, "/a")
+    os.unlink(f"{guest.layout.memcg_dir('/a')}/io.pressure")
+    os.mkdir(f"{guest.layout.memcg_dir('/a')}/io.pressure")
+    for _ in range(3):
+        assert told(uses) == (100 << 20, 0, None)
