@@ -6,13 +6,15 @@ change that can be counted. The keys of one stream are no other's.
 
 from __future__ import annotations
 
-import json
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from itertools import count, cycle, islice
 from typing import Any, NamedTuple
+
+import msgspec
 
 from memreact_schemas import agent
 from memreact_schemas.protobuf import decode, encode
@@ -40,6 +42,8 @@ _TICK_S = 0.005
 _WORK_EVERY = 10
 _INVALID_ARGUMENT, _UNKNOWN, _UNIMPLEMENTED = 3, 2, 12
 _WRONG_SHOWN = 5
+
+_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 class Call(NamedTuple):
@@ -156,12 +160,12 @@ class VarlinkStream:
     def frame(self, call: Call) -> bytes:
         """What is sent for a call."""
         frame = {"method": f"io.memreact.{call.method}", "parameters": call.sent}
-        return json.dumps(frame).encode() + b"\0"
+        return msgspec.json.encode(frame) + b"\0"
 
     def ask(self, method: str, **parameters: object) -> bytes:
         """Make one call, and give the parameters of its answer as JSON."""
         self.stream.sendall(self.frame(Call(method, parameters)))
-        return json.dumps(self._answer()["parameters"]).encode()
+        return msgspec.json.encode(self._answer()["parameters"])
 
     def check(self, call: Call) -> str | None:
         """Read the next answer, and say what is wrong with it."""
@@ -181,8 +185,7 @@ class VarlinkStream:
         while b"\0" not in self._held:
             self._held += _received(self.stream, _CHUNK)
         frame, _, self._held = self._held.partition(b"\0")
-        answer: dict[str, Any] = json.loads(frame)
-        return answer
+        return _decoder.decode(frame)
 
 
 class KataStream:
@@ -202,14 +205,13 @@ class KataStream:
         """What is sent for a call."""
         service, _, method = call.method.partition("/")
         payload = call.sent if isinstance(call.sent, bytes) else b""
-        request = agent.Request(service=service, method=method, payload=payload)
-        body = encode(agent.REQUEST, request)
+        body = _request(service, method, payload)
         return _HEADER.pack(len(body), next(self._sent), _REQUEST, 0) + body
 
     def check(self, call: Call) -> str | None:
         """Read the next answer, and say what is wrong with it."""
         length, stream, *_ = _HEADER.unpack(self._exactly(_HEADER.size))
-        response = decode(agent.RESPONSE, self._exactly(length))
+        response = _response(self._exactly(length))
         code = (response.status.code if response.status else 0) or None
         right = stream == next(self._answered) and code == call.error and not response.payload
         return None if right else f"{call}: {response}"
@@ -219,6 +221,17 @@ class KataStream:
             self._held += _received(self.stream, _CHUNK)
         data, self._held = self._held[:size], self._held[size:]
         return data
+
+
+# They are few, made and read again and again: the storm shares its processors with the daemon.
+@lru_cache(maxsize=1024)
+def _request(service: str, method: str, payload: bytes) -> bytes:
+    return encode(agent.REQUEST, agent.Request(service=service, method=method, payload=payload))
+
+
+@lru_cache(maxsize=64)
+def _response(body: bytes) -> agent.Response:
+    return decode(agent.RESPONSE, body)
 
 
 class Kind(NamedTuple):
