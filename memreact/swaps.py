@@ -93,6 +93,8 @@ class Swaps:
         self._waiting: TriggerSet | None = None
         self._errands: set[_Errand] = set()
         self._removing = False
+        self._adding = 0
+        self._untold = False
         self._listing: asyncio.Task[SwapAreas] | None = None
         self._zram = ZramTier(layout, own_path, journal, limits=self._stall_limits, send=self._send)
 
@@ -216,7 +218,12 @@ class Swaps:
         from memreact.actuator.swap import add_swap  # noqa: PLC0415  # only when asked
 
         began = self._clock()
-        return await self._send(lambda errand: add_swap(self._layout, adding(), errand, began))
+        self._adding += 1
+        try:
+            return await self._send(lambda errand: add_swap(self._layout, adding(), errand, began))
+        finally:
+            self._adding -= 1
+            self._loop.call_soon(self._tell_what_changed)  # whoever asked is answered first
 
     async def remove(self, call: RemoveSwap) -> SwapRemoved:
         """Give a disk back."""
@@ -326,6 +333,13 @@ class Swaps:
             self._tell_changes(before, now)
         self._tell_lost()
         if before != now and not first:
+            self._untold = True
+            self._tell_what_changed()
+
+    def _tell_what_changed(self) -> None:
+        """Finding out what the guest can do now takes longer than a disk takes to become swap."""
+        if self._untold and not self._adding:
+            self._untold = False
             self._changed()
 
     def _tell_changes(self, before: set[str], now: set[str]) -> None:

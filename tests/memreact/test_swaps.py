@@ -270,6 +270,25 @@ async def test_what_becomes_swap_and_ceases_to_be_is_told_once(there: SwapGuest)
     assert told.changes == 2
 
 
+@pytest.mark.asyncio
+async def test_whoever_asked_for_swap_is_answered_before_others_are_told(there: SwapGuest) -> None:
+    there.has_disk(content=SIGNED)
+    told, waiting = Told(), TriggerSet()
+    async with swaps_of(there, told, wait_secs=PATIENCE_S) as swaps:
+        swaps.watch(waiting)
+        other = asyncio.create_task(swaps.add(AddSwap(serial="memreact-swap7")))
+        await until(lambda: swaps._errands)
+        await swaps.add(OURS)
+        swaps.table_changed()
+        assert told.changes == 0  # the other one waits for its answer
+        other.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await other
+        await until(lambda: told.changes)
+    waiting.close()
+    assert told.changes == 1
+
+
 @pytest.mark.parametrize("event", [uevent("remove"), LOST])
 @pytest.mark.asyncio
 async def test_a_device_that_goes_while_it_is_in_use_is_told_once_and_shown(
