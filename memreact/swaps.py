@@ -93,7 +93,6 @@ class Swaps:
         self._waiting: TriggerSet | None = None
         self._errands: set[_Errand] = set()
         self._removing = False
-        self._adding = 0
         self._untold = False
         self._listing: asyncio.Task[SwapAreas] | None = None
         self._zram = ZramTier(layout, own_path, journal, limits=self._stall_limits, send=self._send)
@@ -152,6 +151,7 @@ class Swaps:
 
     def close(self) -> None:
         """Call back what is under way, and give it a moment."""
+        self._untold = False  # nobody is left to tell
         self._zram.close()
         if self._listing is not None:
             self._listing.cancel()
@@ -218,12 +218,7 @@ class Swaps:
         from memreact.actuator.swap import add_swap  # noqa: PLC0415  # only when asked
 
         began = self._clock()
-        self._adding += 1
-        try:
-            return await self._send(lambda errand: add_swap(self._layout, adding(), errand, began))
-        finally:
-            self._adding -= 1
-            self._loop.call_soon(self._tell_what_changed)  # whoever asked is answered first
+        return await self._send(lambda errand: add_swap(self._layout, adding(), errand, began))
 
     async def remove(self, call: RemoveSwap) -> SwapRemoved:
         """Give a disk back."""
@@ -293,13 +288,14 @@ class Swaps:
             among.discard(sent)
             over()
             if answer.done():
-                return
-            if isinstance(done, CalledBack):
+                pass
+            elif isinstance(done, CalledBack):
                 answer.cancel()
             elif isinstance(done, BaseException):
                 answer.set_exception(done)
             else:
                 answer.set_result(done)
+            self._loop.call_soon(self._tell_what_changed)  # whoever asked is answered first
 
         def run() -> None:
             try:
@@ -338,7 +334,7 @@ class Swaps:
 
     def _tell_what_changed(self) -> None:
         """Finding out what the guest can do now takes longer than a disk takes to become swap."""
-        if self._untold and not self._adding:
+        if self._untold and not any(each.errand.taking for each in self._errands):
             self._untold = False
             self._changed()
 

@@ -59,6 +59,9 @@ class Errand:
     def __init__(self) -> None:
         self.called_back = False
         self.stopping = False
+        self.taking = False
+        """A disk was found, and whoever asked has their answer in a moment."""
+
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def tell(self) -> None:
@@ -132,6 +135,7 @@ def add_swap(layout: Layout, adding: Adding, errand: Errand, began: Instant) -> 
     while True:
         disk = _waited_for(layout, adding, errand, began)
         waited_us = now_us() - began
+        errand.taking = True
         try:
             header, device = _taken(layout, adding, errand, disk)
         except Vanished as error:
@@ -139,6 +143,7 @@ def add_swap(layout: Layout, adding: Adding, errand: Errand, began: Instant) -> 
             left_us = began + adding.wait_us - now_us()
             if left_us <= 0:
                 raise refused(disk.path, "opening it", error) from error
+            errand.taking = False
             errand.wait(left_us)
         except KernelioError as error:
             raise refused(disk.path, "opening it", error) from error

@@ -270,6 +270,19 @@ async def test_what_becomes_swap_and_ceases_to_be_is_told_once(there: SwapGuest)
     assert told.changes == 2
 
 
+def hears_of_it(there: SwapGuest, swaps: Swaps, told: Told) -> list[int]:
+    """Have another area come while a disk is taken; returns what others were told by then."""
+    loop, changes = asyncio.get_running_loop(), []
+
+    async def look() -> None:
+        there.uses("/dev/zram0", priority=100)
+        swaps.table_changed()
+        changes.append(told.changes)
+
+    there.before_swapon = lambda: asyncio.run_coroutine_threadsafe(look(), loop).result()
+    return changes
+
+
 @pytest.mark.asyncio
 async def test_whoever_asked_for_swap_is_answered_before_others_are_told(there: SwapGuest) -> None:
     there.has_disk(content=SIGNED)
@@ -277,16 +290,38 @@ async def test_whoever_asked_for_swap_is_answered_before_others_are_told(there: 
     async with swaps_of(there, told, wait_secs=PATIENCE_S) as swaps:
         swaps.watch(waiting)
         other = asyncio.create_task(swaps.add(AddSwap(serial="memreact-swap7")))
-        await until(lambda: swaps._errands)
+        await until(lambda: swaps._errands)  # one that waits for its disk keeps nobody
+        changes = hears_of_it(there, swaps, told)
         await swaps.add(OURS)
-        swaps.table_changed()
-        assert told.changes == 0  # the other one waits for its answer
-        other.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await other
+        assert (changes, told.changes) == ([0], 0)
         await until(lambda: told.changes)
+        other.cancel()
     waiting.close()
     assert told.changes == 1
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.asyncio
+async def test_others_are_told_too_where_whoever_asked_is_gone_but_not_where_all_is_over(
+    there: SwapGuest,
+    ends: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    there.has_disk(content=SIGNED)
+    told, waiting = Told(), TriggerSet()
+    async with swaps_of(there, told) as swaps:
+        swaps.watch(waiting)
+        changes = hears_of_it(there, swaps, told)
+        asking = asyncio.create_task(swaps.add(OURS))
+        await until(lambda: changes)
+        asking.cancel()
+        if ends:
+            swaps.close()
+        await until(lambda: not swaps._errands)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await asyncio.sleep(0)
+    waiting.close()
+    assert told.changes == (0 if ends else 1)
 
 
 @pytest.mark.parametrize("event", [uevent("remove"), LOST])
