@@ -279,7 +279,7 @@ class Swaps:
             among: Holds it while it is under way.
             over: As for `_send`.
         """
-        from memreact.actuator.swap import CalledBack, Errand  # noqa: PLC0415  # only when asked
+        from memreact.actuator.swap import Errand  # noqa: PLC0415  # only when asked
 
         errand = Errand()
         answer: asyncio.Future[_Done] = self._loop.create_future()
@@ -287,14 +287,7 @@ class Swaps:
         def settle(done: _Done | BaseException) -> None:
             among.discard(sent)
             over()
-            if answer.done():
-                pass
-            elif isinstance(done, CalledBack):
-                answer.cancel()
-            elif isinstance(done, BaseException):
-                answer.set_exception(done)
-            else:
-                answer.set_result(done)
+            _give(answer, done)
             self._loop.call_soon(self._tell_what_changed)  # whoever asked is answered first
 
         def run() -> None:
@@ -352,6 +345,20 @@ class Swaps:
         for path in lost.keys() - self._told_lost:
             self._journal.say("warning", "swap_lost", path=path, used_bytes=lost[path])
         self._told_lost = lost.keys()
+
+
+def _give(answer: asyncio.Future[_Done], done: _Done | BaseException) -> None:
+    """Give whoever still waits what came of it."""
+    from memreact.actuator.swap import CalledBack  # noqa: PLC0415  # only when asked
+
+    if answer.done():
+        return
+    if isinstance(done, CalledBack):
+        answer.cancel()
+    elif isinstance(done, BaseException):
+        answer.set_exception(done)
+    else:
+        answer.set_result(done)
 
 
 def _not_possible(why: str) -> SwapTrouble:

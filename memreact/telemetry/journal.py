@@ -11,7 +11,7 @@ from memreact.telemetry.line_writer import LineWriter
 __all__ = ["Journal", "line_of"]
 
 _STDERR = 2
-_breaks = re.compile(r'[ "=]').search  # what would end a value, or begin another
+_BREAKS = re.compile(r'[ "=]')  # what would end a value, or begin another
 _PRIORITIES = {"error": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
 # How loud a verdict is: acted is info, a change of our standing is notice, chose not to is debug.
 _LOUD = {"turn": "info", "rules": "info", "pause": "notice", "resume": "notice", "forget": "info"}
@@ -70,7 +70,7 @@ def _quoted(value: object) -> str:
     """A value that cannot break its line, whatever a cgroup is called."""
     text = str(value)
     printable = text.isprintable()
-    if text and printable and not _breaks(text):
+    if text and printable and not _BREAKS.search(text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     if not printable:

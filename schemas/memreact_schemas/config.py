@@ -8,7 +8,7 @@ come from a file or off a socket. Past `memreact.rules.rules_from` nobody checks
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, force_setattr, replace
@@ -335,8 +335,11 @@ def overlay_table(lower: _Said, upper: _Said) -> _Said:
     """Lay one table over the same of a weaker layer: each key is taken from where it is said."""
     if is_silent(upper):
         return lower
-    said = {key: value for key, value in asdict(upper).items() if value is not None}
-    return replace(lower, **said) if said else lower
+    return replace(lower, **_said_in(upper))
+
+
+def _said_in(table: Struct) -> dict[str, Any]:
+    return {key: value for key, value in asdict(table).items() if value is not None}
 
 
 def overlay_cgroups(
@@ -354,11 +357,11 @@ def _overlay_memcg(lower: Memcg, upper: Memcg) -> Memcg:
     if is_silent(upper):
         return lower
     # Entries are compared and checked with each Memcg that is made: there may be thousands.
-    said = {key: value for key, value in asdict(upper).items() if value is not None}
+    said = _said_in(upper)
     del said["cgroup"]
     if upper.cgroup:
         said["cgroup"] = overlay_cgroups(lower.cgroup, upper.cgroup)
-    return replace(lower, **said) if said else lower
+    return replace(lower, **said)
 
 
 def overlay(lower: Config, upper: Config) -> Config:

@@ -251,10 +251,9 @@ def test_rules_made_from_others_are_those_made_anew(
         overlay(DEFAULTS, Config(memcg=Memcg(cgroup=entries, swappiness_max=mark)))
         for entries, mark in ((before, was), (now, is_))
     )
-    made = rules_from_whole(fresh, 2, (config, rules_from_whole(config, 1)))
-    assert made == rules_from_whole(fresh, 2)
-    same = rules_from_whole(config, 3, (config, made := rules_from_whole(config, 1)))
-    assert same.cgroups is made.cgroups
+    known = rules_from_whole(config, 1)
+    assert rules_from_whole(fresh, 2, (config, known)) == rules_from_whole(fresh, 2)
+    assert rules_from_whole(config, 3, (config, known)).cgroups is known.cgroups
 
 
 def test_the_defaults_need_no_more_than_they_say() -> None:
