@@ -270,14 +270,20 @@ async def test_what_becomes_swap_and_ceases_to_be_is_told_once(there: SwapGuest)
     assert told.changes == 2
 
 
-def hears_of_it(there: SwapGuest, swaps: Swaps, told: Told) -> list[int]:
-    """Have another area come while a disk is taken; returns what others were told by then."""
+def hears_of_it(
+    there: SwapGuest, swaps: Swaps, told: Told, then: Callable[[], object] = lambda: None
+) -> list[int]:
+    """Have another area come while a disk is taken; returns what others were told by then.
+
+    What is to be done then is done before the disk becomes swap.
+    """
     loop, changes = asyncio.get_running_loop(), []
 
     async def look() -> None:
         there.uses("/dev/zram0", priority=100)
         swaps.table_changed()
         changes.append(told.changes)
+        then()
 
     there.before_swapon = lambda: asyncio.run_coroutine_threadsafe(look(), loop).result()
     return changes
@@ -310,16 +316,19 @@ async def test_others_are_told_too_where_whoever_asked_is_gone_but_not_where_all
     told, waiting = Told(), TriggerSet()
     async with swaps_of(there, told) as swaps:
         swaps.watch(waiting)
-        changes = hears_of_it(there, swaps, told)
+
+        def leaves() -> None:
+            asking.cancel()
+            if ends:
+                swaps.close()
+
+        changes = hears_of_it(there, swaps, told, leaves)
         asking = asyncio.create_task(swaps.add(OURS))
-        await until(lambda: changes)
-        asking.cancel()
-        if ends:
-            swaps.close()
-        await until(lambda: not swaps._errands)
         with pytest.raises(asyncio.CancelledError):
             await asking
+        await until(lambda: not swaps._errands)
         await asyncio.sleep(0)
+        assert changes == [0]
     waiting.close()
     assert told.changes == (0 if ends else 1)
 
